@@ -1,0 +1,1 @@
+"""The results on ZeroMQ: what the messages say, who publishes them, and how to read them."""

@@ -1,0 +1,85 @@
+"""The command line: one file per verb. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from streamd.cli import check, demo, detect, inspect, probe, run, tail
+from streamd.core.errors import StreamdError
+
+# Plain help: typer's rich help would triple the time of `streamd --help`.
+app = typer.Typer(
+    name="streamd",
+    add_completion=True,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+_VERBS = {
+    "demo": demo.demo,
+    "detect": detect.detect,
+    "run": run.run,
+    "check": check.check,
+    "inspect": inspect.inspect,
+    "probe": probe.probe,
+    "tail": tail.tail,
+}
+for _name, _verb in _VERBS.items():
+    app.command(_name)(_verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from streamd import __version__
+
+        print(f"streamd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def streamd(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+    ),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks and libraries' own messages."),
+) -> None:
+    """Real-time object detection on cameras and video files, published over ZeroMQ.
+
+    Start with `streamd demo`, then `streamd detect CLIP.mp4 -m MODEL.onnx`.
+    """
+
+
+def main() -> None:
+    """Run a command and exit with its code; expected failures are one line on stderr."""
+    # --debug may stand anywhere: whoever needs it has the failing command line at hand already.
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        code = app([word for word in arguments if word != "--debug"], standalone_mode=False)
+    except typer.Abort:
+        code = 130
+    except StreamdError as error:
+        if debug:
+            raise
+        complain(str(error))
+        code = error.exit_code
+    except typer._click.exceptions.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # `streamd tail | head` is no failure; the interpreter must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code or 0)
+
+
+def complain(message: str) -> None:
+    """Print a failure to stderr, each of its lines led by the program's name."""
+    for line in message.splitlines() or [""]:
+        print(f"streamd: {line}", file=sys.stderr)

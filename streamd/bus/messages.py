@@ -1,0 +1,88 @@
+"""How results become messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from streamd.bus import wire
+from streamd.core.timing import NS_PER_MS
+from streamd.models.contract import Detections
+from streamd.pipeline.outbox import Result
+
+
+def objects_of(detections: Detections, labels: Sequence[str]) -> list[wire.Object]:
+    """The objects of a result: scores with 4 decimals, boxes and keypoints with 2."""
+    boxes = detections.boxes.astype(float).round(2).tolist()
+    scores = detections.scores.astype(float).round(4).tolist()
+    ids = detections.class_ids.tolist()
+    points: list[Any] = [UNSET] * len(ids)
+    if detections.keypoints is not None:
+        points = detections.keypoints.astype(float).round(2).tolist()
+    return [
+        wire.Object(class_id, labels[class_id], score, tuple(box), keypoints)
+        for class_id, score, box, keypoints in zip(ids, scores, boxes, points, strict=True)
+    ]
+
+
+def result_message(result: Result, run: str, published_us: int) -> wire.ResultMessage:
+    """The message of a result whose `encoded` is stamped."""
+    frame = result.frame
+    return wire.ResultMessage(
+        schema="streamd.result/1",
+        run=run,
+        stream=frame.lane.stream,
+        epoch=frame.lane.epoch,
+        seq=result.seq,
+        frame=frame.number,
+        dropped=frame.number - result.seq,
+        pts=UNSET if frame.pts is None else frame.pts,
+        captured_us=UNSET if frame.captured_us is None else frame.captured_us,
+        received_us=frame.received_us,
+        published_us=published_us,
+        clock=frame.clock,
+        width=frame.width,
+        height=frame.height,
+        sar=_sar(frame.sar),
+        model=result.model,
+        provider=result.provider,
+        stages_ms=stages_ms(result),
+        objects=objects_of(result.detections, result.labels),
+    )
+
+
+def offline_result(result: Result, source: str, index: int, *, timings: bool) -> wire.OfflineResult:
+    """The line of a result of an offline run. Without `timings` it holds nothing that differs between runs."""
+    frame = result.frame
+    line = wire.OfflineResult(
+        schema="streamd.result/1",
+        source=source,
+        input=index,
+        frame=frame.number,
+        seq=result.seq,
+        pts=UNSET if frame.pts is None else frame.pts,
+        width=frame.width,
+        height=frame.height,
+        sar=_sar(frame.sar),
+        model=result.model,
+        provider=result.provider,
+        objects=objects_of(result.detections, result.labels),
+    )
+    if timings:
+        line.clock = frame.clock
+        line.dropped = frame.number - result.seq
+        line.received_us = frame.received_us
+        line.stages_ms = stages_ms(result)
+    return line
+
+
+def stages_ms(result: Result) -> wire.Millis:
+    """Each stage's milliseconds, 3 decimals; `encoded` is stamped."""
+    return {stage.value: round(max(0, ns) / NS_PER_MS, 3) for stage, ns in result.stamps.stages_ns()}
+
+
+def _sar(sar: Fraction | None) -> str | UnsetType:
+    return UNSET if sar is None else f"{sar.numerator}:{sar.denominator}"

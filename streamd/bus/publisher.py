@@ -1,0 +1,237 @@
+"""The publisher thread: takes results and notes from the outbox and sends them over one XPUB socket."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from streamd.bus import wire
+from streamd.bus.messages import result_message
+from streamd.core.errors import OutputError
+from streamd.core.timing import StageTimes, now_ns, wall_us
+from streamd.pipeline.outbox import Outbox, Result
+
+Note = wire.EventMessage | wire.StatusMessage
+_SEND_QUEUE = 1000  # messages a subscriber may lag before it loses some (countable by `seq`)
+_LINGER_MS = 300  # what is sent but not yet written may hold the exit this long
+_POLL_MS = 1000
+
+
+class Wake:
+    """Lets other threads end the publisher's poll: a pair of connected sockets, never blocking."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def __call__(self) -> None:
+        try:
+            self._writer.send(b"w")
+        except BlockingIOError:
+            pass  # enough wake-ups are waiting already
+        except OSError:
+            pass  # closed: the publisher has ended
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def clear(self) -> None:
+        """Forget the wake-ups so far."""
+        try:
+            while self._reader.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+
+class LastValues:
+    """The last event of each stream and the last status, sent again to a new subscriber, marked `replay`."""
+
+    def __init__(self) -> None:
+        self._notes: dict[bytes, Note] = {}
+
+    def keep(self, topic: bytes, note: Note) -> None:
+        """Remember a note; an event `removed` clears its stream's."""
+        if isinstance(note, wire.EventMessage) and note.event == "removed":
+            self._notes.pop(topic, None)
+        else:
+            self._notes[topic] = note
+
+    def matching(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Topics and messages for somebody who has just subscribed to `prefix`."""
+        found = []
+        for topic, note in self._notes.items():
+            if topic.startswith(prefix):
+                note.replay = True
+                found.append((topic, wire.encode(note)))
+        return found
+
+
+class Publisher:
+    """Owns the XPUB socket. `run` is the body of the thread `publish`; the rest may be called by others."""
+
+    def __init__(
+        self,
+        bind: str,
+        outbox: Outbox[Note],
+        wake: Wake,
+        run_id: str,
+        *,
+        group: str | None = None,
+        times_of: Callable[[str], StageTimes | None] = lambda stream: None,
+    ) -> None:
+        self._bind = bind
+        self._group = group
+        self._outbox = outbox
+        self._wake = wake
+        self._run_id = run_id
+        self._times_of = times_of
+        self._last = LastValues()
+        self.bound = threading.Event()
+        self.endpoint = bind
+        """The endpoint bound to; differs from the one asked for when that named port 0 or `*`."""
+        self.beat_ns = now_ns()
+        """When the loop last turned: it does so at least each second."""
+
+    def run(self) -> None:
+        """Bind, then publish until the outbox is closed and empty. Raises OutputError when binding fails."""
+        context = zmq.Context()
+        try:
+            socket_ = context.socket(zmq.XPUB)
+            socket_.setsockopt(zmq.XPUB_VERBOSE, 1)  # tells of each subscription, also of one it has already
+            socket_.setsockopt(zmq.SNDHWM, _SEND_QUEUE)
+            socket_.setsockopt(zmq.LINGER, _LINGER_MS)
+            if self._bind.startswith("tcp://["):
+                socket_.setsockopt(zmq.IPV6, 1)
+            with socket_:
+                self._open(socket_)
+                self.bound.set()
+                self._serve(socket_)
+        finally:
+            context.term()
+            self._wake.close()
+            self._unlink()
+
+    def _open(self, socket_: zmq.Socket[bytes]) -> None:
+        path = _ipc_path(self._bind)
+        if path is not None:
+            _refuse_live_socket(path, self._bind)
+        # The mode is set after the bind: until then nobody but this user may connect.
+        mask = os.umask(0o177) if path is not None else None
+        try:
+            socket_.bind(self._bind)
+        except zmq.ZMQError as error:
+            raise OutputError(_bind_failure(self._bind, error)) from error
+        finally:
+            if mask is not None:
+                os.umask(mask)
+        if path is not None:
+            _open_to_group(path, self._group)
+        self.endpoint = socket_.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def _serve(self, socket_: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(socket_, zmq.POLLIN)
+        poller.register(self._wake.fileno(), zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll(_POLL_MS))
+            self.beat_ns = now_ns()
+            if self._wake.fileno() in ready:
+                # Cleared before taking: a post in between wakes again, it is never missed.
+                self._wake.clear()
+            if socket_ in ready:
+                self._greet(socket_)
+            items = self._outbox.take(0)
+            if items is None:
+                return
+            for item in items:
+                self._send(socket_, item)
+
+    def _send(self, socket_: zmq.Socket[bytes], item: Result | Note) -> None:
+        if isinstance(item, Result):
+            item.stamps.encoded = now_ns()
+            message = result_message(item, self._run_id, wall_us())
+            socket_.send_multipart((wire.topic(message.stream, "results"), wire.encode(message)))
+            times = self._times_of(message.stream)
+            if times is not None:
+                times.add(item.stamps)
+            return
+        topic = topic_of(item)
+        socket_.send_multipart((topic, wire.encode(item)))
+        self._last.keep(topic, item)
+
+    def _greet(self, socket_: zmq.Socket[bytes]) -> None:
+        """Send the last values to whoever has just subscribed. All subscribers of the topic get them."""
+        while True:
+            try:
+                request = socket_.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if request[:1] == b"\x01":
+                for topic, message in self._last.matching(request[1:]):
+                    socket_.send_multipart((topic, message))
+
+    def _unlink(self) -> None:
+        path = _ipc_path(self._bind)
+        if path is not None and self.bound.is_set():
+            path.unlink(missing_ok=True)
+
+
+def topic_of(note: Note) -> bytes:
+    """The topic that a note goes out on."""
+    if isinstance(note, wire.StatusMessage):
+        return wire.topic("_daemon", "status")
+    return wire.topic(note.stream if isinstance(note.stream, str) else "_daemon", "events")
+
+
+def _ipc_path(endpoint: str) -> Path | None:
+    return Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
+
+
+def _refuse_live_socket(path: Path, endpoint: str) -> None:
+    """ZeroMQ silently takes over a socket file; another daemon that listens there must keep it."""
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise OutputError(f"publish.bind: {endpoint}: the file is there and is no socket; choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return  # nobody listens: a leftover
+    raise OutputError(f"publish.bind: {endpoint} is in use; stop the other process or choose another path")
+
+
+def _open_to_group(path: Path, group: str | None) -> None:
+    try:
+        if group is not None:
+            shutil.chown(path, group=group)
+        path.chmod(0o660)
+    except (OSError, LookupError) as error:
+        raise OutputError(f"publish.group: cannot give {path} to the group {group}: {error}") from error
+
+
+def _bind_failure(endpoint: str, error: zmq.ZMQError) -> str:
+    what = {
+        errno.EADDRINUSE: "is in use; stop the other process or choose another port",
+        errno.EADDRNOTAVAIL: "is no address of this machine; use one of its own, or tcp://127.0.0.1:PORT",
+        errno.ENODEV: "is no address of this machine; use one of its own, or tcp://127.0.0.1:PORT",
+        errno.EACCES: "may not be bound by this user; choose a port above 1023 or another folder",
+        errno.ENOENT: "has no folder; make it first",
+        errno.ENAMETOOLONG: "is too long for a socket; choose a shorter path",
+    }.get(error.errno or 0, f"cannot be bound: {error.strerror}")
+    return f"publish.bind: {endpoint} {what}"

@@ -1,0 +1,170 @@
+"""The messages of wire version 1.
+
+A field that is unknown is left out; none is ever null. Messages grow by addition: clients ignore what they do
+not know. Wall times are whole microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+ResultSchema = Literal["streamd.result/1"]
+EventSchema = Literal["streamd.event/1"]
+StatusSchema = Literal["streamd.status/1"]
+EndSchema = Literal["streamd.end/1"]
+
+StreamEventName = Literal["connecting", "live", "stalled", "lost", "ended", "reset", "removed"]
+DaemonEventName = Literal[
+    "ready",
+    "model_building",
+    "model_ready",
+    "model_failed",
+    "provider_changed",
+    "reloaded",
+    "reload_refused",
+    "client_refused",
+    "output_failed",
+    "stopping",
+]
+Millis = dict[str, float]
+"""Stage name to milliseconds, 3 decimals."""
+
+
+class Object(Struct, omit_defaults=True):
+    """One detected object. `box` is x1, y1, x2, y2, exclusive edges, in stored pixels of the upright source."""
+
+    class_id: int
+    class_name: str = msgspec.field(name="class")
+    score: float
+    box: tuple[float, float, float, float]
+    keypoints: list[tuple[float, float]] | UnsetType = UNSET
+
+
+class ResultMessage(Struct, omit_defaults=True, kw_only=True):
+    """What was seen in one frame of a stream (topic `streamd/<stream>/results`)."""
+
+    schema: ResultSchema
+    run: str
+    stream: str
+    epoch: int
+    seq: int
+    frame: int
+    dropped: int
+    pts: float | UnsetType = UNSET
+    captured_us: int | UnsetType = UNSET
+    received_us: int
+    published_us: int
+    clock: Literal["rtcp", "arrival", "file"]
+    width: int
+    height: int
+    sar: str | UnsetType = UNSET
+    model: str
+    provider: str
+    stages_ms: Millis
+    objects: list[Object]
+
+
+class EventMessage(Struct, omit_defaults=True, kw_only=True):
+    """Something happened to a stream, or to the daemon (then without `stream` and `epoch`)."""
+
+    schema: EventSchema = msgspec.field(default="streamd.event/1")
+    run: str
+    stream: str | UnsetType = UNSET
+    epoch: int | UnsetType = UNSET
+    n: int
+    at_us: int
+    event: StreamEventName | DaemonEventName
+    reason: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    replay: bool | UnsetType = UNSET
+
+
+class StreamStatus(Struct, omit_defaults=True, kw_only=True):
+    """One stream in the status message. `fps`: results a second since the last status."""
+
+    state: str
+    reason: str | UnsetType = UNSET
+    fps: float
+    age_p99_ms: float | UnsetType = UNSET
+    seq: int
+    decoded: int
+    dropped: int
+
+
+class StatusMessage(Struct, omit_defaults=True, kw_only=True):
+    """The whole daemon, each second (topic `streamd/_daemon/status`)."""
+
+    schema: StatusSchema = msgspec.field(default="streamd.status/1")
+    run: str
+    version: str
+    uptime_s: float
+    provider: str
+    model: str
+    streams: dict[str, StreamStatus]
+    replay: bool | UnsetType = UNSET
+
+
+class OfflineResult(Struct, omit_defaults=True, kw_only=True):
+    """One line of `streamd detect --jsonl`. The last four only with `--timings`."""
+
+    schema: ResultSchema
+    source: str
+    input: int
+    frame: int
+    seq: int
+    pts: float | UnsetType = UNSET
+    width: int
+    height: int
+    sar: str | UnsetType = UNSET
+    model: str
+    provider: str
+    objects: list[Object]
+    clock: Literal["rtcp", "arrival", "file"] | UnsetType = UNSET
+    dropped: int | UnsetType = UNSET
+    received_us: int | UnsetType = UNSET
+    stages_ms: Millis | UnsetType = UNSET
+
+
+class OfflineEnd(Struct, omit_defaults=True, kw_only=True):
+    """Closes an input of `streamd detect --jsonl`. `reason` says why it is not complete, `detail` where."""
+
+    schema: EndSchema = msgspec.field(default="streamd.end/1")
+    source: str
+    input: int
+    frames: int
+    complete: bool
+    reason: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+MESSAGES: dict[str, type[Struct]] = {
+    "result": ResultMessage,
+    "event": EventMessage,
+    "status": StatusMessage,
+    "offline_result": OfflineResult,
+    "offline_end": OfflineEnd,
+}
+"""Every message that streamd writes, by the name of its JSON Schema in the package."""
+
+encode = msgspec.json.Encoder().encode
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """The JSON Schema of one of `MESSAGES`."""
+    message = MESSAGES[name]
+    (_, components) = msgspec.json.schema_components([message], ref_template="#/$defs/{name}")
+    top = dict(components.pop(message.__name__))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": message.__name__,
+        **top,
+        "$defs": components,
+    }
+
+
+def topic(stream: str, kind: str) -> bytes:
+    """The topic of a stream's messages. The id is closed by `/`: `cam1` is no prefix of `cam10`'s topic."""
+    return f"streamd/{stream}/{kind}".encode()

@@ -1,0 +1,202 @@
+"""What `detect` and `demo` share: the run with its outputs, progress, signals and closing table."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from streamd.cli import complain
+from streamd.core.errors import UsageError
+from streamd.core.secrets import Redactor
+from streamd.core.timing import Stage, StageTimes
+from streamd.models.description import Description
+from streamd.models.selection import Rules
+from streamd.models.session import RuntimeOptions
+from streamd.service import logging, offline
+from streamd.service.movie import Movies
+from streamd.service.outputs import CsvRows, JsonLines, LineFile, Sink
+from streamd.service.start import open_detector
+from streamd.service.tally import Tally
+from streamd.sources import SourceRequest
+
+if TYPE_CHECKING:
+    from streamd.bus import wire
+    from streamd.cli.detect import Outputs
+
+_GPU_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An offline run as asked for."""
+
+    description: Description
+    rules: Rules
+    requests: Sequence[SourceRequest]
+    span: offline.Span
+    outputs: Outputs
+    providers: tuple[str, ...]
+    fallback: bool
+    table: bool = False
+    """Print the table also when there are outputs."""
+    shown_source: str | None = None
+
+
+def execute(job: Job) -> int:
+    """Run the job; the exit code: 0, 1 for an input that is not complete, 130 and 143 when stopped."""
+    password = next((request.password for request in job.requests if request.password), None)
+    logging.set_up("warning", "auto", Redactor([password] if password else []))
+    stop = _Stop()
+    tally = Tally()
+    errors = Console(stderr=True, highlight=False)
+    with ExitStack() as stack:
+        sinks, movies = _sinks(job, stack)
+        if not job.description.input_known:
+            errors.print(f"streamd: {escape(job.description.name)}: {escape(job.description.input_reason)}", soft_wrap=True)
+        detector, _warm_ms = stack.enter_context(
+            open_detector(job.description, _runtime(job), _GPU_BATCH)
+        )
+        stack.enter_context(stop.on_signals())
+        bar = stack.enter_context(_bar(errors))
+        task = bar.add_task("", total=None, rate="")
+        run = offline.OfflineRun(
+            detector,
+            job.rules,
+            [*sinks, tally],
+            job.span,
+            stop.event,
+            keep_pictures=movies is not None,
+        )
+
+        def show(progress: offline.Progress) -> None:
+            name = job.shown_source or Path(progress.source).name
+            place = f"[{progress.index + 1}/{progress.inputs}] " if progress.inputs > 1 else ""
+            bar.update(
+                task,
+                description=escape(place + name),
+                completed=progress.frames,
+                total=progress.expected,
+                rate=f"{progress.frames_per_s():.0f}/s",
+            )
+
+        run.on_progress = show
+        run.on_end = _report
+        if movies is not None:
+            run.on_open = movies.on_open
+        ends = run.run(job.requests)
+    if job.table or not sinks:
+        print_tables(tally, run.progress.times, job)
+    if stop.signal is not None:
+        return 128 + stop.signal
+    return 0 if offline.complete(ends, len(job.requests)) else 1
+
+
+def _runtime(job: Job) -> RuntimeOptions:
+    return RuntimeOptions(providers=job.providers, fallback=job.fallback, batch_limit=_GPU_BATCH)
+
+
+def _sinks(job: Job, stack: ExitStack) -> tuple[list[Sink], Movies | None]:
+    outputs = job.outputs
+    if outputs.jsonl == "-" and outputs.csv == "-":
+        raise UsageError("--jsonl - and --csv - both want stdout; give one of them a file")
+    sinks: list[Sink] = []
+    movies = None
+    if outputs.jsonl is not None:
+        file = stack.enter_context(LineFile(outputs.jsonl, force=outputs.force))
+        sinks.append(JsonLines(file, timings=outputs.timings))
+    if outputs.csv is not None:
+        sinks.append(CsvRows(stack.enter_context(LineFile(outputs.csv, force=outputs.force))))
+    if outputs.video is not None:
+        folder = outputs.video.endswith("/") or Path(outputs.video).is_dir()
+        if len(job.requests) > 1 and not folder:
+            raise UsageError(f"--video {outputs.video}: with several sources name a folder")
+        movies = Movies(Path(outputs.video), force=outputs.force, folder=folder)
+        stack.callback(movies.close)
+        sinks.append(movies)
+    return sinks, movies
+
+
+def _report(end: wire.OfflineEnd) -> None:
+    if not end.complete and end.reason != "operator" and isinstance(end.detail, str):
+        complain(end.detail)
+
+
+def _bar(console: Console) -> Progress:
+    """Progress on a terminal; nothing at all elsewhere."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+
+
+class _Stop:
+    """The first SIGINT or SIGTERM asks for an orderly end, the second one exits at once with 130."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal: int | None = None
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.event.is_set():
+            import os
+
+            os._exit(130)
+        self.signal = number
+        self.event.set()
+
+
+def print_tables(tally: Tally, times: StageTimes, job: Job) -> None:
+    """What was seen in each input; with `job.table` also what each stage cost."""
+    console = Console(highlight=False)
+    for seen in tally.inputs:
+        name = job.shown_source or seen.source
+        table = Table(title=escape(f"{name}: {seen.frames} frames"), title_justify="left")
+        table.add_column("class")
+        for column in ("frames", "objects", "most at once", "best score"):
+            table.add_column(column, justify="right")
+        for label, row in sorted(seen.classes.items(), key=lambda item: -item[1].objects):
+            table.add_row(escape(label), str(row.frames), str(row.objects), str(row.most), f"{row.best:.2f}")
+        if not seen.classes:
+            table.add_row("nothing seen", "", "", "", "")
+        console.print(table)
+    if job.table:
+        console.print(_stage_table(times))
+
+
+def _stage_table(times: StageTimes) -> Table:
+    table = Table(title="milliseconds a frame", title_justify="left")
+    table.add_column("stage")
+    for column in ("mean", "p50", "p95"):
+        table.add_column(column, justify="right")
+    for stage in (Stage.DECODE, Stage.PREPROCESS, Stage.INFER, Stage.POSTPROCESS):
+        values = (times.mean_ms(stage), times.quantile_ms(stage, 0.5), times.quantile_ms(stage, 0.95))
+        table.add_row(str(stage), *("" if value is None else f"{value:.2f}" for value in values))
+    return table

@@ -1,0 +1,92 @@
+"""Options that several verbs share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from streamd.core.errors import UsageError
+
+Config: TypeAlias = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
+ModelPath: TypeAlias = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The ONNX detection model.")
+]
+HeadName: TypeAlias = Annotated[
+    str, typer.Option("--head", help="Family of the model's outputs; auto finds it (see `streamd inspect`).")
+]
+InputName: TypeAlias = Annotated[
+    str, typer.Option("--input", help="How pictures are prepared: a family's name; auto finds or guesses it.")
+]
+Size: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--size", metavar="N|HxW", help="Input size of a model with symbolic sizes, height x width."),
+]
+Provider: TypeAlias = Annotated[
+    str | None, typer.Option("--provider", help="tensorrt, cuda or cpu, and no other; else the best that runs.")
+]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """`640` or `384x640` (height x width)."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 8192 for part in parts):
+        raise UsageError(f"--size {text}: write a number, or HEIGHTxWIDTH such as 384x640")
+    height, width = (int(part) for part in (parts * 2)[:2])
+    return height, width
+
+
+def parse_confidence(text: str) -> float | dict[str, float]:
+    """`0.4`, or `person=0.5,default=0.25`."""
+    try:
+        if "=" not in text:
+            return _unit(text)
+        pairs = (item.rpartition("=") for item in text.split(","))
+        return {name.strip(): _unit(number) for name, _, number in pairs}
+    except ValueError as error:
+        raise UsageError(
+            f"--confidence {text}: write a number from 0 to 1, or CLASS=NUMBER,default=NUMBER"
+        ) from error
+
+
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """`person,car`."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--classes: name at least one class, such as person,car")
+    return names
+
+
+def providers(choice: str | None) -> tuple[str, ...]:
+    """The order of providers for `--provider`."""
+    known = ("tensorrt", "cuda", "cpu")
+    if choice is None:
+        return known
+    if choice not in known:
+        raise UsageError(f"--provider {choice}: choose one of {', '.join(known)}")
+    return (choice,)
+
+
+def read_password(file: Path | None, username: str | None) -> str | None:
+    """The password for `--username`: from a file (one trailing newline cut), else asked for."""
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--password-file {file} cannot be read: {error}") from error
+    if username is not None:
+        import getpass
+
+        return getpass.getpass(f"Password of {username}: ")
+    return None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

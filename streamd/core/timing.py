@@ -1,0 +1,158 @@
+"""Clocks, deadlines, the stages of a frame, and what their durations come to.
+
+Durations and ages are monotonic nanoseconds; wall time is whole microseconds since 1970 and only published.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+def now_ns() -> int:
+    """Monotonic time in nanoseconds."""
+    return time.monotonic_ns()
+
+
+def wall_us() -> int:
+    """Wall time in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Deadline:
+    """One time budget shared by several waits."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left_s(self) -> float:
+        """Seconds until the deadline, never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class Stage(StrEnum):
+    """Where a frame's time goes, in the order of its life."""
+
+    DECODE = "decode"
+    PREPROCESS = "preprocess"
+    QUEUE = "queue"
+    INFER = "infer"
+    POSTPROCESS = "postprocess"
+    PUBLISH = "publish"
+    TOTAL = "total"
+
+
+@dataclass(slots=True)
+class Stamps:
+    """Monotonic nanoseconds at which a frame passed each point; 0 is "not yet"."""
+
+    received: int = 0
+    decoded: int = 0
+    prepared: int = 0
+    run: int = 0
+    inferred: int = 0
+    posted: int = 0
+    encoded: int = 0
+
+    def stages_ns(self) -> Iterator[tuple[Stage, int]]:
+        """Each stage's duration.
+
+        `infer` is the batch's time, `queue` ends when the batch runs, `publish` is the wait in the outbox.
+        """
+        yield Stage.DECODE, self.decoded - self.received
+        yield Stage.PREPROCESS, self.prepared - self.decoded
+        yield Stage.QUEUE, self.run - self.prepared
+        yield Stage.INFER, self.inferred - self.run
+        yield Stage.POSTPROCESS, self.posted - self.inferred
+        yield Stage.PUBLISH, self.encoded - self.posted
+        yield Stage.TOTAL, self.encoded - self.received
+
+
+def _bounds() -> tuple[int, ...]:
+    # 8 steps per doubling from 1 us to about 70 s: a quantile is at most 9 % off.
+    return tuple(int(1000 * 2 ** (step / 8)) for step in range(8 * 26))
+
+
+_BOUNDS_NS = _bounds()
+
+
+class Histogram:
+    """Durations in log-linear buckets; fixed memory, quantiles within 9 %. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BOUNDS_NS) + 1)
+        self.count = 0
+        self.sum_ns = 0
+        self.max_ns = 0
+
+    def add(self, duration_ns: int) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(_BOUNDS_NS, duration_ns)] += 1
+        self.count += 1
+        self.sum_ns += duration_ns
+        self.max_ns = max(self.max_ns, duration_ns)
+
+    def quantile_ms(self, q: float) -> float | None:
+        """The duration in milliseconds that a share `q` of all does not exceed; None when empty."""
+        if not self.count:
+            return None
+        rank = q * self.count
+        seen = 0
+        for index, count in enumerate(self._counts):
+            seen += count
+            if seen >= rank and count:
+                bound = _BOUNDS_NS[index] if index < len(_BOUNDS_NS) else self.max_ns
+                return min(bound, self.max_ns) / NS_PER_MS
+        return self.max_ns / NS_PER_MS
+
+    def mean_ms(self) -> float | None:
+        """The mean duration in milliseconds; None when empty."""
+        return self.sum_ns / self.count / NS_PER_MS if self.count else None
+
+    def at_most(self, bounds_s: Sequence[float]) -> list[int]:
+        """How many durations are at most each of the rising `bounds_s`, in seconds (cumulative)."""
+        totals = []
+        index = seen = 0
+        for bound_s in bounds_s:
+            while index < len(_BOUNDS_NS) and _BOUNDS_NS[index] <= bound_s * NS_PER_S:
+                seen += self._counts[index]
+                index += 1
+            totals.append(seen)
+        return totals
+
+
+class StageTimes:
+    """A histogram per stage; any thread may add and read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the histograms
+        self._stages = {stage: Histogram() for stage in Stage}
+
+    def add(self, stamps: Stamps) -> None:
+        """Count the stages of one frame that was published."""
+        with self._lock:
+            for stage, duration in stamps.stages_ns():
+                self._stages[stage].add(max(0, duration))
+
+    def quantile_ms(self, stage: Stage, q: float) -> float | None:
+        """See `Histogram.quantile_ms`."""
+        with self._lock:
+            return self._stages[stage].quantile_ms(q)
+
+    def mean_ms(self, stage: Stage) -> float | None:
+        """See `Histogram.mean_ms`."""
+        with self._lock:
+            return self._stages[stage].mean_ms()
+
+    def cumulative(self, stage: Stage, bounds_s: Sequence[float]) -> tuple[list[int], int, float]:
+        """Counts at most each bound (seconds), the count of all, and their sum in seconds."""
+        with self._lock:
+            histogram = self._stages[stage]
+            return histogram.at_most(bounds_s), histogram.count, histogram.sum_ns / NS_PER_S

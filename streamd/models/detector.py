@@ -1,0 +1,56 @@
+"""A model ready to run: its session, its head, and the buffer in which pictures become a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamd.models.contract import Array, Detections, Placement
+from streamd.models.description import Description
+from streamd.models.selection import Rules, select
+from streamd.models.session import Session
+
+
+class Detector:
+    """Runs pictures through a session and reads objects from its outputs. One thread at a time.
+
+    `limit` is the largest batch: what the model fixes, else what is asked for.
+    """
+
+    def __init__(self, description: Description, session: Session, limit: int) -> None:
+        shape = description.graph.input
+        self.description = description
+        self.labels = description.labels
+        self.name = description.name
+        self.limit = limit if shape.batch is None else min(limit, shape.batch)
+        self._session = session
+        # A model with a fixed batch gets it whole, whatever is in its last rows.
+        self._rows = shape.batch
+        self._buffer = np.zeros((shape.batch or limit, *shape.picture), shape.dtype)
+
+    @property
+    def provider(self) -> str:
+        """What really runs: ONNX Runtime's name of the provider."""
+        return self._session.provider
+
+    def run(self, pictures: Sequence[Array]) -> list[Array]:
+        """The session's outputs for 1 to `limit` prepared pictures. Blocks for one inference, GIL released.
+
+        A single picture runs where it lies; several are copied into the batch.
+        """
+        if len(pictures) == 1 and self._rows in (None, 1):
+            batch = pictures[0][np.newaxis]
+        else:
+            batch = self._buffer[: self._rows or len(pictures)]
+            for row, picture in enumerate(pictures):
+                batch[row] = picture
+        return self._session.run(self.description.feeds(batch))
+
+    def read(
+        self, outputs: Sequence[Array], row: int, placement: Placement, size: tuple[int, int], rules: Rules
+    ) -> Detections:
+        """The objects of picture `row` of a batch, in stored pixels of its source of `size` (width, height)."""
+        head = self.description.head
+        candidates = head.decode(outputs, row, rules.floors)
+        return select(candidates, placement, *size, rules, head.nms)

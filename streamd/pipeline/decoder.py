@@ -1,0 +1,167 @@
+"""The body of a decoder thread: pictures of one open source become frames in the stream's ring."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamd.core.picture import Picture
+from streamd.core.timing import NS_PER_S, Stamps, now_ns, wall_us
+from streamd.models.contract import Array, Placement
+from streamd.pipeline.lane import Clock, Frame, Lane
+from streamd.pipeline.ledger import Drop
+from streamd.pipeline.ring import Ring
+from streamd.pipeline.slots import Slot
+
+
+class Preparer(Protocol):
+    """Writes a picture into a model input; one per decoder thread, since it keeps scratch memory."""
+
+    def write(self, picture: Picture, pixels: Array, previous: Placement | None) -> Placement: ...
+
+
+class Selection(Protocol):
+    """Which pictures go on to the model. Asked once per decoded picture, in order."""
+
+    def wants(self, number: int, picture: Picture) -> bool: ...
+
+    def over(self) -> bool:
+        """Whether no later picture will be wanted."""
+        ...
+
+
+class EveryPicture:
+    """Every picture goes on."""
+
+    def wants(self, number: int, picture: Picture) -> bool:
+        return True
+
+    def over(self) -> bool:
+        return False
+
+
+class RateLimit:
+    """At most `max_fps` pictures a second of arrival, as evenly as they come."""
+
+    def __init__(self, max_fps: float) -> None:
+        self._interval_ns = int(NS_PER_S / max_fps)
+        self._due_ns: int | None = None
+
+    def wants(self, number: int, picture: Picture) -> bool:
+        now = picture.received_ns
+        # A tenth of an interval of slack: a 30 fps camera that jitters still gives 15 of 15, not 14.
+        if self._due_ns is not None and now < self._due_ns - self._interval_ns // 10:
+            return False
+        late = self._due_ns is None or now > self._due_ns + self._interval_ns
+        self._due_ns = (now if late or self._due_ns is None else self._due_ns) + self._interval_ns
+        return True
+
+    def over(self) -> bool:
+        return False
+
+
+class MediaPace:
+    """Holds a file's pictures back until their media time, so that it plays like a camera."""
+
+    _LONGEST_WAIT_S = 10.0
+
+    def __init__(self) -> None:
+        self._start: tuple[float, int] | None = None  # pts in seconds, monotonic ns
+
+    def wait(self, pts: float | None, stop: threading.Event) -> None:
+        """Block until `pts` is due; a picture without one is due at once, a jump in pts starts anew."""
+        if pts is None:
+            return
+        now = now_ns()
+        if self._start is None:
+            self._start = (pts, now)
+            return
+        pts0, ns0 = self._start
+        wait_s = (pts - pts0) - (now - ns0) / NS_PER_S
+        if abs(wait_s) > self._LONGEST_WAIT_S:
+            self._start = (pts, now)
+        elif wait_s > 0:
+            stop.wait(wait_s)
+
+
+@dataclass(slots=True)
+class Feed:
+    """How the pictures of a source go into a lane."""
+
+    lane: Lane
+    ring: Ring
+    prepare: Preparer
+    selection: Selection
+    clock: Clock
+    pace: MediaPace | None = None
+    last_picture_ns: int = 0
+    """When the last picture was received (monotonic); read by the watchdog."""
+    _damaged: bool = False
+
+    def accept(self, picture: Picture, stop: threading.Event) -> None:
+        """One picture: counted, and either dropped with its reason or put into the ring.
+
+        Blocks while the ring is full or the picture is not due (not `live`); never longer than until `stop`
+        is set and the rings are closed.
+        """
+        decoded_ns = now_ns()
+        self.last_picture_ns = picture.received_ns
+        lane = self.lane
+        number = lane.ledger.decoded()
+        if lane.live and self._is_damaged(picture):
+            lane.ledger.dropped(Drop.CORRUPT)
+            return
+        if not self.selection.wants(number, picture):
+            lane.ledger.dropped(Drop.RATE_LIMIT)
+            return
+        stamps = Stamps(received=picture.received_ns, decoded=decoded_ns)
+        received_us = picture.received_us
+        if self.pace is not None:
+            self.pace.wait(picture.pts, stop)
+            # A paced picture "arrives" when it is due: the wait is nobody's delay.
+            held_ns = now_ns() - decoded_ns
+            stamps.received += held_ns
+            stamps.decoded += held_ns
+            received_us = wall_us() - (stamps.decoded - stamps.received) // 1000
+        slot = lane.slots.acquire(stop)
+        if slot is None:
+            lane.ledger.dropped(Drop.SHUTDOWN)
+            return
+        self._put(self._frame(number, picture, slot, stamps, received_us))
+
+    def _is_damaged(self, picture: Picture) -> bool:
+        """After a damaged picture nothing is to be trusted until the next clean keyframe."""
+        if picture.corrupt:
+            self._damaged = True
+        elif picture.keyframe:
+            self._damaged = False
+        return self._damaged
+
+    def _frame(
+        self, number: int, picture: Picture, slot: Slot, stamps: Stamps, received_us: int
+    ) -> Frame:
+        placement = self.prepare.write(picture, slot.pixels, slot.placement)
+        slot.placement = placement
+        stamps.prepared = now_ns()
+        return Frame(
+            lane=self.lane,
+            number=number,
+            pts=picture.pts,
+            captured_us=picture.captured_us,
+            received_us=received_us,
+            clock="rtcp" if picture.captured_us is not None else self.clock,
+            width=picture.width,
+            height=picture.height,
+            sar=picture.sar,
+            slot=slot,
+            placement=placement,
+            stamps=stamps,
+            picture=picture if self.lane.keep_picture else None,
+        )
+
+    def _put(self, frame: Frame) -> None:
+        if self.lane.live:
+            self.ring.put_newest_wins(frame)
+        else:
+            self.ring.put_wait_for_room(frame)

@@ -1,0 +1,62 @@
+"""Where decoders write model inputs: a bounded pool of preset arrays per stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from streamd.models.contract import Array, InputShape, Placement
+
+
+class Slot:
+    """One picture in the model's input form. Owned by one thread at a time, given back by `release`."""
+
+    __slots__ = ("_give_back", "pixels", "placement")
+
+    def __init__(self, pixels: Array, give_back: Callable[[Slot], None]) -> None:
+        self.pixels = pixels
+        self.placement: Placement | None = None
+        """How the last picture was placed: while it stays the same, the border needs no new fill."""
+        self._give_back = give_back
+
+    def release(self) -> None:
+        """Give the slot back to its pool; the caller must not touch it afterwards."""
+        self._give_back(self)
+
+
+class SlotPool:
+    """At most `limit` slots, made when first needed and reused for ever."""
+
+    def __init__(self, shape: InputShape, limit: int) -> None:
+        self._shape = shape
+        self._limit = limit
+        self._made = 0
+        self._free: list[Slot] = []
+        self._condition = threading.Condition()  # guards `_free` and `_made`; notified when a slot is free
+
+    def acquire(self, stop: threading.Event) -> Slot | None:
+        """A slot to write into; waits while all are in use. None when `stop` was set meanwhile."""
+        with self._condition:
+            while not self._free:
+                if self._made < self._limit:
+                    self._made += 1
+                    break
+                if stop.is_set():
+                    return None
+                # `stop` can not notify this condition, so it is looked at now and then.
+                self._condition.wait(0.1)
+            else:
+                return self._free.pop()
+        return Slot(np.zeros(self._shape.picture, self._shape.dtype), self._put_back)
+
+    def in_use(self) -> int:
+        """How many slots are out."""
+        with self._condition:
+            return self._made - len(self._free)
+
+    def _put_back(self, slot: Slot) -> None:
+        with self._condition:
+            self._free.append(slot)
+            self._condition.notify()

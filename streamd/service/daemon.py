@@ -1,0 +1,199 @@
+"""The daemon: brings the path up bottom first, watches over it, and takes it down top first."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from loguru import logger
+
+from streamd import __version__
+from streamd.bus import wire
+from streamd.bus.publisher import Note, Publisher, Wake
+from streamd.core.crew import Crew
+from streamd.core.errors import ConfigError, OutputError, Reason
+from streamd.core.secrets import Redactor
+from streamd.core.timing import NS_PER_MS, Deadline, now_ns
+from streamd.models.detector import Detector
+from streamd.pipeline.lane import Lane
+from streamd.pipeline.outbox import Outbox
+from streamd.pipeline.ring import Rings
+from streamd.pipeline.slots import SlotPool
+from streamd.pipeline.worker import Worker
+from streamd.service.announcer import Announcer
+from streamd.service.config import Config
+from streamd.service.config import Stream as StreamConfig
+from streamd.service.loading import rules_of
+from streamd.service.status import StatusReporter
+from streamd.service.streams import Stream
+
+STOP_S = 5.0
+"""Everything has ended this long after a signal."""
+_WATCH_S = 0.5
+_LIVE_RING = 2  # one that waits and one that arrives: more would only be older
+_EVERY_RING = 4
+_OUTBOX = 64
+_BIND_S = 5.0
+
+
+class Daemon:
+    """Runs a configuration until a signal, a crash, or the end of all its files."""
+
+    def __init__(self, config: Config, detector: Detector, warm_ms: float, redact: Redactor) -> None:
+        self._config = config
+        self._detector = detector
+        self._warm_ms = warm_ms
+        self._wake = Wake()
+        self._outbox: Outbox[Note] = Outbox(_OUTBOX, self._wake)
+        self._rings = Rings()
+        self._announcer = Announcer(self._outbox, redact)
+        self._streams: dict[str, Stream] = {}
+        self._publisher = Publisher(
+            config.publish.bind,
+            self._outbox,
+            self._wake,
+            self._announcer.run,
+            group=config.publish.group,
+            times_of=self._times_of,
+        )
+        self.worker = Worker(detector, self._rings, self._outbox)
+
+    def run(self) -> None:
+        """Serve; blocks the main thread. Raises what crashed a thread, OutputError when binding fails."""
+        # Many threads hand the GIL to each other for moments: the default of 5 ms makes each of them late.
+        sys.setswitchinterval(0.0002)
+        for stream in self._config.streams:
+            refuse_hopeless_age(stream, self._warm_ms)
+        with Crew() as crew, _signals(crew):
+            try:
+                self._start(crew)
+                self._watch(crew)
+            finally:
+                self._stop(crew)
+        if crew.failure is not None:
+            logger.error("{} crashed: {}", crew.failed_thread, crew.failure)
+            raise crew.failure
+
+    def _start(self, crew: Crew) -> None:
+        crew.start("publish", self._publisher.run)
+        deadline = Deadline(_BIND_S)
+        while not self._publisher.bound.wait(0.01):
+            if crew.failure is not None:
+                raise crew.failure
+            if not deadline.left_s():
+                raise OutputError(f"publish.bind: {self._config.publish.bind} could not be bound in {_BIND_S:g} s")
+        crew.start("infer", self.worker.run)
+        self._announcer.daemon("ready", f"publishing on {self._publisher.endpoint}")
+        logger.info(
+            "ready: {} on {}, publishing on {}",
+            self._detector.name,
+            self._detector.provider,
+            self._publisher.endpoint,
+        )
+        for config in self._config.streams:
+            if config.enabled:
+                stream = self._stream(config)
+                self._streams[config.id] = stream
+                crew.start(f"decode:{config.id}", lambda stream=stream: stream.run(crew.stop))
+
+    def _stream(self, config: StreamConfig) -> Stream:
+        description = self._detector.description
+        ring = _EVERY_RING if config.intent == "every" else _LIVE_RING
+        lane = Lane(
+            stream=config.id,
+            slots=SlotPool(description.graph.input, ring + 1 + self._detector.limit),
+            rules=rules_of(config, description.labels),
+            max_age_ns=None if config.max_age_ms is None else int(config.max_age_ms * NS_PER_MS),
+            live=config.intent != "every",
+        )
+        model_input = (description.contract, description.graph.input)
+        return Stream(config, lane, self._rings, ring, model_input, self._announcer.stream)
+
+    def _watch(self, crew: Crew) -> None:
+        """Until the end: watch for stalls, report once a second, notice when all files are done."""
+        reporter = StatusReporter(self._announcer.run, self._detector)
+        while not crew.changed.wait(_WATCH_S) or self._goes_on(crew):
+            for stream in self._streams.values():
+                stream.watch(now_ns())
+            status = reporter.due(self._streams)
+            if status is not None:
+                self._outbox.note(status)
+
+    def _goes_on(self, crew: Crew) -> bool:
+        """Something changed; whether it is no reason to end."""
+        crew.changed.clear()
+        return not crew.stop.is_set() and bool(crew.running("decode:"))
+
+    def _stop(self, crew: Crew) -> None:
+        """Top down under one deadline: decoders leave, the worker drains, the publisher drains."""
+        deadline = Deadline(STOP_S)
+        signalled = crew.stop.is_set()
+        if signalled:
+            self._announcer.daemon("stopping", None)
+        crew.ask_stop()
+        # Files that played to their end are worked off; after a signal nothing waits for the model.
+        self._rings.close(drain=not signalled)
+        if not crew.join("decode:", deadline):
+            logger.warning("still reading after the deadline: {}", ", ".join(crew.running("decode:")))
+        for stream in self._streams.values():
+            stream.remove()
+        crew.join("infer", deadline)
+        self._outbox.close()
+        crew.join("publish", deadline)
+
+    def _times_of(self, stream: str):  # type: ignore[no-untyped-def]
+        found = self._streams.get(stream)
+        return found.times if found else None
+
+
+def refuse_hopeless_age(stream: StreamConfig, warm_ms: float) -> None:
+    """Compare a live stream's age budget with one warm inference.
+
+    More than all of it: ConfigError, every result would be late. More than half: a warning.
+    """
+    budget = stream.max_age_ms
+    if budget is None or stream.intent == "every":
+        return
+    smallest = int(warm_ms * 2) + 1
+    if warm_ms > budget:
+        raise ConfigError(
+            f"streams.{stream.id}.max_age_ms: one inference takes {warm_ms:.0f} ms here, more than the budget of "
+            f"{budget} ms; set it to at least {smallest}, or to null for no budget"
+        )
+    if warm_ms > budget / 2:
+        logger.warning(
+            "{}: one inference takes {:.0f} ms, more than half of max_age_ms {}; the smallest that works is {}",
+            stream.id,
+            warm_ms,
+            budget,
+            smallest,
+        )
+
+
+@contextmanager
+def _signals(crew: Crew) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for the end; a second one exits at once with 130."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if crew.stop.is_set():
+            import os
+
+            os._exit(130)
+        crew.ask_stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["Daemon", "Reason", "refuse_hopeless_age", "wire", "__version__"]

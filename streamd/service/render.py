@@ -1,0 +1,51 @@
+"""Boxes drawn into pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from streamd.core.picture import Pixels
+from streamd.models.contract import Detections
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def colour_of(class_id: int) -> tuple[int, int, int]:
+    """A colour (BGR) for a class: the same in every run, far from its neighbours', bright enough to see."""
+    hue = np.uint8((class_id * 47 + 60) % 180)
+    b, g, r = cv2.cvtColor(np.array([[[hue, 210, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0]
+    return int(b), int(g), int(r)
+
+
+def draw(picture: Pixels, detections: Detections, labels: Sequence[str]) -> None:
+    """Draw boxes with class and score into a BGR picture [H, W, 3], in place; worst first, best on top."""
+    height, width = picture.shape[:2]
+    thickness = max(1, round(min(height, width) / 360))
+    scale = max(0.4, min(height, width) / 900)
+    for i in reversed(range(len(detections))):
+        class_id = int(detections.class_ids[i])
+        colour = colour_of(class_id)
+        x1, y1, x2, y2 = (round(float(value)) for value in detections.boxes[i])
+        # Edges are exclusive: the last pixel inside is one less.
+        cv2.rectangle(picture, (x1, y1), (max(x1, x2 - 1), max(y1, y2 - 1)), colour, thickness)
+        text = f"{labels[class_id]} {float(detections.scores[i]):.2f}"
+        _label(picture, text, (x1, y1), colour, scale)
+        if detections.keypoints is not None:
+            for x, y in detections.keypoints[i]:
+                cv2.circle(picture, (round(float(x)), round(float(y))), thickness + 1, colour, -1)
+
+
+def _label(
+    picture: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int], scale: float
+) -> None:
+    """Dark text on a filled bar above the box, or inside where there is no room above."""
+    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
+    x, y = corner
+    x = max(0, min(x, picture.shape[1] - text_width - 4))
+    bottom = y if y >= text_height + baseline + 2 else y + text_height + baseline + 2
+    top = bottom - text_height - baseline - 2
+    cv2.rectangle(picture, (x, top), (x + text_width + 4, bottom), colour, -1)
+    cv2.putText(picture, text, (x + 2, bottom - baseline), _FONT, scale, (20, 20, 20), 1, cv2.LINE_AA)

@@ -1,0 +1,58 @@
+"""The status message: the whole daemon in one reading, each second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import UNSET
+
+from streamd import __version__
+from streamd.bus import wire
+from streamd.core.timing import NS_PER_S, Stage, now_ns
+from streamd.models.detector import Detector
+from streamd.service.streams import Stream
+
+_EVERY_NS = NS_PER_S
+
+
+class StatusReporter:
+    """Makes a status message when one is due. For one thread."""
+
+    def __init__(self, run: str, detector: Detector) -> None:
+        self._run = run
+        self._detector = detector
+        self._started_ns = now_ns()
+        self._last_ns = self._started_ns
+        self._published: dict[str, int] = {}
+
+    def due(self, streams: Mapping[str, Stream]) -> wire.StatusMessage | None:
+        """The status, when a second has passed since the last one."""
+        now = now_ns()
+        passed_ns = now - self._last_ns
+        if passed_ns < _EVERY_NS:
+            return None
+        self._last_ns = now
+        return wire.StatusMessage(
+            run=self._run,
+            version=__version__,
+            uptime_s=round((now - self._started_ns) / NS_PER_S, 1),
+            provider=self._detector.provider,
+            model=self._detector.name,
+            streams={name: self._stream(name, stream, passed_ns) for name, stream in streams.items()},
+        )
+
+    def _stream(self, name: str, stream: Stream, passed_ns: int) -> wire.StreamStatus:
+        counts = stream.lane.ledger.snapshot()
+        standing = stream.standing
+        new = counts.published - self._published.get(name, 0)
+        self._published[name] = counts.published
+        age = stream.times.quantile_ms(Stage.TOTAL, 0.99)
+        return wire.StreamStatus(
+            state=standing.state,
+            reason=UNSET if standing.reason is None else standing.reason.value,
+            fps=round(new * NS_PER_S / passed_ns, 2),
+            age_p99_ms=UNSET if age is None else round(age, 3),
+            seq=counts.published,
+            decoded=counts.decoded,
+            dropped=sum(counts.dropped.values()),
+        )

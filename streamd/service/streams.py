@@ -1,0 +1,213 @@
+"""One configured stream while the daemon runs: its attempts, its state, its events."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from loguru import logger
+
+from streamd.core.errors import Reason, SourceError
+from streamd.core.timing import NS_PER_S, StageTimes, now_ns
+from streamd.models.contract import InputContract, InputShape
+from streamd.models.preprocess import Preprocessor
+from streamd.pipeline.decoder import EveryPicture, Feed, MediaPace, RateLimit, Selection
+from streamd.pipeline.lane import Lane
+from streamd.pipeline.ledger import Drop
+from streamd.pipeline.ring import Ring, Rings
+from streamd.service.backoff import Backoff
+from streamd.service.config import Stream as StreamConfig
+from streamd.sources import Source, SourceRequest, open_source
+
+State = Literal["connecting", "live", "stalled", "lost", "ended", "removed"]
+_STALLED_S = 2.0
+_STALLED_INTERVALS = 5
+
+
+class Announce(Protocol):
+    """Publishes an event of a stream. Any thread may call it; it never blocks."""
+
+    def __call__(self, lane: Lane, event: str, reason: Reason | None, detail: str | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a stream stands: one reading for status, metrics and health."""
+
+    state: State
+    reason: Reason | None
+    since_ns: int
+    detail: str | None
+
+
+class Stream:
+    """Keeps one stream coming: attempt, fail, wait, attempt. `run` is the body of thread `decode:<id>`.
+
+    The other methods may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        lane: Lane,
+        rings: Rings,
+        ring_size: int,
+        model_input: tuple[InputContract, InputShape],
+        announce: Announce,
+        libraries: Callable[[SourceRequest, threading.Event], Source] = open_source,
+    ) -> None:
+        self.config = config
+        self.lane = lane
+        self.times = StageTimes()
+        self._ring: Ring = rings.add(lane, ring_size)
+        self._rings = rings
+        self._model_input = model_input
+        self._announce = announce
+        self._open = libraries
+        self._backoff = Backoff()
+        self._lock = threading.Lock()  # guards `_standing`: the decoder and the watchdog both change it
+        self._standing = Standing("connecting", None, now_ns(), None)
+        self._feed: Feed | None = None
+        self._rate: float | None = None
+        self._live_since_ns = 0
+        self.reconnects: dict[Reason, int] = {}
+        """Attempts that failed after, or before, the stream was live; written by the decoder only."""
+
+    @property
+    def standing(self) -> Standing:
+        return self._standing
+
+    def run(self, stop: threading.Event) -> None:
+        """Attempt after attempt until the source has ended or `stop` is set."""
+        wait_s = 0.0
+        while not stop.wait(wait_s):
+            self._enter("connecting")
+            try:
+                self._attempt(stop)
+            except SourceError as error:
+                reason, detail = error.reason, str(error)
+            else:
+                if stop.is_set() or self._finished():
+                    break
+                reason, detail = Reason.EOF, "the source ended"
+            if stop.is_set():
+                break
+            if self._played_to_a_damaged_end(reason):
+                self._enter("ended", reason, detail)
+                return
+            wait_s = self._failed(reason, detail)
+        if not stop.is_set():
+            self._enter("ended", Reason.EOF, None)
+
+    def watch(self, now: int) -> None:
+        """Say `stalled` when a live source gives nothing for max(2 s, 5 frame intervals). Never blocks."""
+        feed, rate = self._feed, self._rate
+        if feed is None or not self.lane.live:
+            return
+        quiet_s = _STALLED_S if not rate else max(_STALLED_S, _STALLED_INTERVALS / rate)
+        silent_ns = now - feed.last_picture_ns
+        if silent_ns > quiet_s * NS_PER_S:
+            self._change(("live",), "stalled", Reason.TIMEOUT, f"no picture for {silent_ns / NS_PER_S:.1f} s")
+        else:
+            self._change(("stalled",), "live", None, None)
+
+    def remove(self) -> None:
+        """Take the stream out: what waits is dropped, and `removed` is announced."""
+        self._rings.remove(self._ring, Drop.REMOVED)
+        self._enter("removed", Reason.OPERATOR, None)
+
+    def _attempt(self, stop: threading.Event) -> None:
+        """Open the source once and feed its pictures. Raises SourceError; returns when it ended."""
+        config = self.config
+        password = config.password.get_secret_value() if config.password else None
+        request = SourceRequest(
+            url=config.url,
+            username=config.username,
+            password=password,
+            transport=config.transport,
+            reader=config.reader,
+            timeout_s=config.timeout_s,
+            tls_verify=config.tls.verify,
+            tls_ca=config.tls.ca,
+            video=config.video,
+            hardware=config.hardware,
+        )
+        self._live_since_ns = 0
+        with self._open(request, stop) as source:
+            for note in source.notes:
+                logger.info("{}: {}", config.id, note)
+            live = source.live if config.intent == "auto" else config.intent == "live"
+            self.lane.live = live
+            self._rate = source.rate
+            feed = self._feed_for(source)
+            try:
+                for picture in source.pictures():
+                    if not self._live_since_ns:
+                        self._live_since_ns = now_ns()
+                        feed.last_picture_ns = picture.received_ns
+                        self._feed = feed
+                        shape = f"{picture.width}x{picture.height} {source.codec}"
+                        self._enter("live", None, shape)
+                    feed.accept(picture, stop)
+                    if stop.is_set():
+                        return
+            finally:
+                self._feed = None
+
+    def _feed_for(self, source: Source) -> Feed:
+        config = self.config
+        selection: Selection = EveryPicture() if config.max_fps is None else RateLimit(config.max_fps)
+        paced = not source.live and config.pace == "media"
+        self.lane.urgent = source.live or paced
+        return Feed(
+            self.lane,
+            self._ring,
+            Preprocessor(*self._model_input),
+            selection,
+            source.clock,
+            MediaPace() if paced else None,
+        )
+
+    def _finished(self) -> bool:
+        """Whether an attempt that ended without an error is the end: of a file that is played once."""
+        return not self.lane.live and not self.config.loop and bool(self._live_since_ns)
+
+    def _played_to_a_damaged_end(self, reason: Reason) -> bool:
+        """A file that broke off on the way does so each time: it has ended, unless it is played in a loop."""
+        return self._finished() and reason in (Reason.EOF, Reason.CORRUPT)
+
+    def _failed(self, reason: Reason, detail: str) -> float:
+        """Tell of a failed attempt; the seconds to wait until the next one."""
+        if self.config.loop and reason is Reason.EOF and self._live_since_ns and not self.lane.live:
+            return 0.0
+        served_s = (now_ns() - self._live_since_ns) / NS_PER_S if self._live_since_ns else 0.0
+        wait_s = self._backoff.next_s(reason, served_s)
+        self.reconnects[reason] = self.reconnects.get(reason, 0) + 1
+        self._enter("lost", reason, detail)
+        logger.warning(
+            "{}: {}; next attempt in {:.0f} s (attempt {})",
+            self.config.id,
+            detail,
+            wait_s,
+            self._backoff.attempt,
+        )
+        return wait_s
+
+    def _enter(self, state: State, reason: Reason | None = None, detail: str | None = None) -> None:
+        self._change(None, state, reason, detail)
+
+    def _change(
+        self, only_from: tuple[State, ...] | None, state: State, reason: Reason | None, detail: str | None
+    ) -> None:
+        with self._lock:
+            if only_from is not None and self._standing.state not in only_from:
+                return
+            if self._standing.state == "removed":
+                return
+            self._standing = Standing(state, reason, now_ns(), detail)
+            # Announced under the lock: two threads that change the state also tell of it in that order.
+            self._announce(self.lane, state, reason, detail)
+        if state in ("live", "ended", "stalled"):
+            logger.info("{}: {}{}", self.config.id, state, f" ({detail})" if detail else "")

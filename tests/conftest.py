@@ -1,0 +1,32 @@
+"""What all tests share: the policy on skips."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+_ALLOWED = ("gpu:", "tensorrt:", "STREAMD_TEST_DATA")
+
+
+def _forbidden_skips(reporter: pytest.TerminalReporter) -> list[str]:
+    found = []
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not reason.startswith(_ALLOWED):
+            found.append(f"{report.nodeid}: {reason}")
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With STREAMD_STRICT_SKIPS a skip for anything but a GPU, TensorRT or the reference data fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("STREAMD_STRICT_SKIPS"):
+        return
+    forbidden = _forbidden_skips(reporter)
+    for line in forbidden:
+        reporter.write_line(f"not an allowed skip: {line}", red=True)
+    if forbidden and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
