@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -121,6 +122,8 @@ class Graph:
     outputs: tuple[Tensor, ...]
     metadata: Mapping[str, str]
     input: InputShape
+    files: tuple[Path, ...] = ()
+    """The model file first, then the files of its external weights, sorted by name."""
 
 
 class Head(Protocol):
@@ -128,14 +131,17 @@ class Head(Protocol):
 
     nms: bool
     """Whether the candidates still need class-wise non-maximum suppression."""
-    classes: int
-    """How many classes the model tells apart."""
+    classes: int | None
+    """How many classes the model tells apart; None when its outputs do not tell: they carry class numbers."""
 
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """Candidates of picture `row` of a batch whose score reaches its class's floor.
 
         outputs: the session's outputs in the graph's order, first dimension the batch.
-        floors float32 [classes]: the lowest score that counts, per class. The best class per box is taken.
+        floors float32 [classes]: the lowest score that counts, per class; infinite for a class nobody wants.
+        The best class per box is taken. Rows that are not finite, and class numbers beyond the floors, are
+        left out. Raises ModelError when the outputs are not what the file declared, or cannot be what the
+        family gives (scores that are no probabilities).
         """
         ...
 

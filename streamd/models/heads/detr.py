@@ -1,0 +1,137 @@
+"""The DETR family, in two layouts, neither of which needs suppression.
+
+Deployed (RT-DETR, D-FINE, DEIM): labels [n, k], boxes [n, k, 4] and scores [n, k]. Boxes are corners in
+pixels of the size that is fed with the picture; streamd feeds the input's own size, so that they are input
+pixels like every head's. Raw (RT-DETR, RF-DETR): logits [n, q, classes] and boxes [n, q, 4] as relative
+centre and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamd.core.errors import ModelError
+from streamd.models.contract import Array, Candidates, Family, Floats, Graph, Head
+from streamd.models.heads import rows
+from streamd.models.picture_input import is_target_size
+from streamd.models.presets import PRESETS
+
+_LOGIT_NAMES = ("logits", "pred_logits", "labels")
+_BOX_NAMES = ("boxes", "pred_boxes", "dets")
+_SOFTMAX_QUERIES = 100
+_FARTHEST = 8.0
+
+
+@dataclass(slots=True)
+class DeployedDetr:
+    """`labels`, `boxes`, `scores` are numbers of outputs, which do not tell how many classes there are."""
+
+    labels: int
+    boxes: int
+    scores: int
+    classes: int | None = None
+    nms: bool = False
+
+    def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
+        """See `Head.decode`."""
+        scores = rows.floats(rows.picture_row(outputs[self.scores], row, (None,), "scores"))
+        labels = rows.whole(rows.picture_row(outputs[self.labels], row, (len(scores),), "labels"))
+        boxes = rows.picture_row(outputs[self.boxes], row, (len(scores), 4), "boxes")
+        kept = rows.reaching(scores, labels, floors)
+        return rows.candidates(rows.floats(boxes[kept]), scores[kept], labels[kept])
+
+
+@dataclass(slots=True)
+class RawDetr:
+    """Sigmoid over queries and classes; the best pairs count, so a query may speak for two classes.
+
+    side float32 [2]: the input's width and height in pixels.
+    """
+
+    logits: int
+    boxes: int
+    classes: int | None
+    queries: int | None
+    side: Floats
+    nms: bool = False
+
+    def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
+        """See `Head.decode`; as many pairs as there are queries at the most."""
+        logits = rows.floats(
+            rows.picture_row(outputs[self.logits], row, (self.queries, len(floors)), "logits")
+        )
+        places = rows.picture_row(outputs[self.boxes], row, (len(logits), 4), "boxes")
+        scores = rows.sigmoid(logits)
+        queries, class_ids = np.nonzero(scores >= floors)
+        best = np.argsort(-scores[queries, class_ids], kind="stable")[: len(logits)]
+        queries, class_ids = queries[best], class_ids[best]
+        place = rows.floats(places[queries])
+        with np.errstate(all="ignore"):
+            if len(place) and np.nanmedian(place[:, :2]) > _FARTHEST:
+                raise ModelError(
+                    "the model's boxes are pixels, not relative as head detr reads them beside logits"
+                )
+            boxes = rows.corners(place[:, :2] * self.side, place[:, 2:] * self.side)
+        return rows.candidates(boxes, scores[queries, class_ids], class_ids.astype(np.int64))
+
+
+def recognise(graph: Graph) -> str | None:
+    """By the names of its outputs; deployed, also by the input for the target size."""
+    if _deployed(graph):
+        return "outputs labels, boxes, scores, and an input for the size of the boxes"
+    raw = _raw(graph)
+    if raw is None:
+        return None
+    logits, boxes = (graph.outputs[index] for index in raw)
+    if logits.name.lower() not in _LOGIT_NAMES or boxes.name.lower() not in _BOX_NAMES:
+        return None
+    if logits.shape[1] == _SOFTMAX_QUERIES:
+        return None  # the first DETR: softmax, and a class for "no object"
+    return f"outputs {logits.name} and {boxes.name} by name"
+
+
+def build(graph: Graph) -> Head:
+    """Raises ModelError when the outputs have neither layout."""
+    deployed = _deployed(graph)
+    if deployed:
+        return DeployedDetr(*deployed)
+    raw = _raw(graph)
+    if raw is None:
+        wants = (
+            "labels, boxes, scores and an input for the boxes' size, or logits and relative boxes [n, q, 4]"
+        )
+        raise rows.refuse(graph, "detr", wants)
+    logits, boxes = raw
+    shape = graph.outputs[logits].shape
+    side = np.array([graph.input.width, graph.input.height], np.float32)
+    return RawDetr(logits, boxes, rows.count(shape[2]), rows.count(shape[1]) or None, side)
+
+
+def _deployed(graph: Graph) -> tuple[int, int, int] | None:
+    """Numbers of labels, boxes, scores; the pixels of boxes are known only where a target size is fed."""
+    index = {tensor.name.lower(): number for number, tensor in enumerate(graph.outputs)}
+    if set(index) != {"labels", "boxes", "scores"} or not any(map(is_target_size, graph.inputs)):
+        return None
+    labels, boxes, scores = index["labels"], index["boxes"], index["scores"]
+    dimensions = [len(graph.outputs[number].shape) for number in (labels, boxes, scores)]
+    if dimensions != [2, 3, 2] or graph.outputs[boxes].shape[2] not in (4, None):
+        return None
+    return labels, boxes, scores
+
+
+def _raw(graph: Graph) -> tuple[int, int] | None:
+    """Numbers of logits and boxes; other outputs must not be there (a third holds masks)."""
+    if len(graph.outputs) != 2 or any(len(tensor.shape) != 3 for tensor in graph.outputs):
+        return None
+    order = sorted((0, 1), key=lambda index: graph.outputs[index].name.lower() not in _BOX_NAMES)
+    for boxes, logits in (order, order[::-1]):
+        place, logit = graph.outputs[boxes], graph.outputs[logits]
+        if place.shape[2] == 4 and rows.count(logit.shape[2]) > 0 and place.shape[1] == logit.shape[1]:
+            return logits, boxes
+    return None
+
+
+FAMILY = Family("detr", PRESETS["detr"], recognise, build)

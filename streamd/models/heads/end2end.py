@@ -1,0 +1,62 @@
+"""YOLOv10, YOLO26, suppression inside: [n, k, 6] of x1, y1, x2, y2 (input pixels), score, class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamd.models.contract import Array, Candidates, Family, Floats, Graph, Head
+from streamd.models.heads import rows
+from streamd.models.metadata import is_ultralytics
+from streamd.models.presets import PRESETS
+
+_MOST_ROWS = 1000
+
+
+@dataclass(slots=True)
+class End2End:
+    """Only filters by score. The outputs carry class numbers and do not tell how many classes there are."""
+
+    output: str
+    rows: int | None
+    classes: int | None = None
+    nms: bool = False
+
+    def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
+        """See `Head.decode`."""
+        raw = rows.floats(rows.picture_row(outputs[0], row, (self.rows, 6), self.output))
+        class_ids = rows.whole(raw[:, 5])
+        kept = rows.reaching(raw[:, 4], class_ids, floors)
+        return rows.candidates(raw[kept, :4], raw[kept, 4], class_ids[kept])
+
+
+def recognise(graph: Graph) -> str | None:
+    """By 6 columns in rows that are no grid: YOLOX or YOLOv5 with one class has 6 too, and a row per cell."""
+    output = rows.only(graph.outputs, 3)
+    if output is None or output.shape[2] != 6:
+        return None
+    lines = rows.count(output.shape[1])
+    if is_ultralytics(graph.metadata) and graph.metadata.get("end2end", "").lower() == "true":
+        return "Ultralytics' metadata (end2end)"
+    if (
+        not 1 <= lines <= _MOST_ROWS
+        or rows.levels_of(lines, graph.input)
+        or rows.levels_of(lines, graph.input, 3)
+    ):
+        return None
+    return f"one output of {lines} rows with 6 columns, which are no grid of the input"
+
+
+def build(graph: Graph) -> Head:
+    """Raises ModelError when there is no single output [n, k, 6]."""
+    output = rows.only(graph.outputs, 3)
+    if output is None or output.shape[2] != 6:
+        raise rows.refuse(graph, "end2end", "one output [n, k, 6]")
+    if rows.levels_of(output.shape[1], graph.input):
+        raise rows.refuse(
+            graph, "end2end", "k rows that are no grid of the input (this is YOLOX with one class)"
+        )
+    return End2End(output.name, rows.count(output.shape[1]) or None)
+
+
+FAMILY = Family("end2end", PRESETS["ultralytics"], recognise, build)

@@ -1,0 +1,153 @@
+"""What heads share: the grid that rows stand for, the best class of a row, the last checks of candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.core.errors import ModelError
+from streamd.models.contract import Array, Candidates, Floats, Graph, InputShape, Tensor
+from streamd.models.picture_input import spell
+
+THREE_LEVELS = (8, 16, 32)
+FOUR_LEVELS = (8, 16, 32, 64)
+_HIGHEST_SCORE = 1.1
+"""Scores are probabilities; quantised models overshoot 1 a little, raw logits by far."""
+
+
+def cells(picture: InputShape, stride: int) -> tuple[int, int]:
+    """How many cells of `stride` pixels cover the input: (across, down)."""
+    return (math.ceil(picture.width / stride), math.ceil(picture.height / stride))
+
+
+def level_rows(picture: InputShape, stride: int) -> int:
+    """Rows of one level, one per cell."""
+    across, down = cells(picture, stride)
+    return across * down
+
+
+def levels_of(rows: object, picture: InputShape, per_cell: int = 1) -> tuple[int, ...] | None:
+    """The strides whose grids have `rows` rows together (`per_cell` anchors a cell); None when none have."""
+    for strides in (THREE_LEVELS, FOUR_LEVELS):
+        if rows == per_cell * sum(level_rows(picture, stride) for stride in strides):
+            return strides
+    return None
+
+
+def grid(picture: InputShape, strides: Sequence[int]) -> tuple[Floats, Floats]:
+    """The cells of all levels, row by row: x, y float32 [rows, 2] in cells, and strides float32 [rows, 1]."""
+    corners, sizes = [], []
+    for stride in strides:
+        across, down = cells(picture, stride)
+        x, y = np.meshgrid(np.arange(across), np.arange(down))
+        corners.append(np.stack([x.ravel(), y.ravel()], axis=1))
+        sizes.append(np.full((across * down, 1), stride))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(sizes).astype(np.float32)
+
+
+def picture_row(output: Array, row: int, shape: tuple[int | None, ...], name: str) -> Array:
+    """Output `name` for picture `row`, which must have `shape` (None: any). Raises ModelError otherwise."""
+    found: tuple[int, ...] = output.shape[1:]
+    if len(found) != len(shape) or any(
+        want not in (None, is_) for want, is_ in zip(shape, found, strict=True)
+    ):
+        wanted = ", ".join("?" if dim is None else str(dim) for dim in shape)
+        raise ModelError(
+            f"the model's output {name!r} came out as {list(output.shape)} where [n, {wanted}] was declared; "
+            "export the model again"
+        )
+    picture: Array = output[row]
+    return picture
+
+
+def floats(values: Array) -> Floats:
+    """As float32: maxima over float16 are some 24 times slower."""
+    return values.astype(np.float32, copy=False)
+
+
+def sigmoid(values: Floats) -> Floats:
+    """The logistic function; 0 and 1 where float32 cannot tell any more."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (1 / (1 + np.exp(-values))).astype(np.float32, copy=False)
+
+
+def whole(values: Array) -> NDArray[np.int64]:
+    """Class numbers as integers; -1, which no class has, for what is no number."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    return np.where(np.isfinite(values) & (np.abs(values) < 1e6), values, -1).round().astype(np.int64)
+
+
+def reaching(scores: Floats, class_ids: NDArray[np.int64], floors: Floats) -> NDArray[np.intp]:
+    """Indices of the rows whose score is a number that reaches the floor of their class."""
+    known = (class_ids >= 0) & (class_ids < len(floors))
+    wanted = floors[np.where(known, class_ids, 0)]
+    return np.flatnonzero(known & (scores >= wanted) & np.isfinite(scores))
+
+
+def best_classes(rows: Floats, floors: Floats) -> tuple[NDArray[np.intp], Floats, NDArray[np.int64]]:
+    """Of class scores float32 [n, classes]: which rows count, their best score and its class."""
+    rising = np.flatnonzero(rows.max(axis=1, initial=-np.inf) >= floors.min(initial=np.inf))
+    class_ids = rows[rising].argmax(axis=1).astype(np.int64)
+    scores = rows[rising, class_ids]
+    kept = reaching(scores, class_ids, floors)
+    return rising[kept], scores[kept], class_ids[kept]
+
+
+def best_with_objectness(raw: Array, floors: Floats) -> tuple[NDArray[np.intp], Floats, NDArray[np.int64]]:
+    """As `best_classes`, for rows [n, 5 + classes] of box, objectness, classes; score: objectness * class."""
+    likely = np.flatnonzero(
+        floats(raw[:, 4]) >= floors.min(initial=np.inf)
+    )  # a class probability only lowers it
+    rows = floats(raw[likely, 4:])
+    with np.errstate(all="ignore"):
+        picked, scores, class_ids = best_classes(rows[:, 1:] * rows[:, :1], floors)
+    return likely[picked], scores, class_ids
+
+
+def corners(centres: Floats, sizes: Floats) -> Floats:
+    """Boxes x1, y1, x2, y2 from centres [n, 2] and sizes [n, 2]."""
+    half = sizes / 2
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def candidates(
+    boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], keypoints: Floats | None = None
+) -> Candidates:
+    """Without the rows that hold anything but finite numbers.
+
+    Raises ModelError for scores that are no probabilities.
+    """
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    if keypoints is not None:
+        finite &= np.isfinite(keypoints).all(axis=(1, 2))
+    if not finite.all():
+        boxes, scores, class_ids = boxes[finite], scores[finite], class_ids[finite]
+        keypoints = None if keypoints is None else keypoints[finite]
+    highest = scores.max(initial=0.0)
+    if highest > _HIGHEST_SCORE:
+        raise ModelError(
+            f"the model's scores reach {highest:.4g}, so they are no probabilities and its outputs not what "
+            "this head reads; set another head"
+        )
+    return Candidates(boxes, np.minimum(scores, np.float32(1.0)), class_ids, keypoints)
+
+
+def refuse(graph: Graph, family: str, wants: str) -> ModelError:
+    """The error for outputs that do not fit a family."""
+    return ModelError(f"head {family} wants {wants}; the model has the outputs {spell(graph.outputs)}")
+
+
+def only(outputs: Sequence[Tensor], dimensions: int) -> Tensor | None:
+    """The output, when there is just one and it has so many dimensions."""
+    if len(outputs) == 1 and len(outputs[0].shape) == dimensions:
+        return outputs[0]
+    return None
+
+
+def count(dim: int | str | None) -> int:
+    """A dimension as a number; 0 when the file does not tell it."""
+    return dim if isinstance(dim, int) else 0

@@ -1,0 +1,50 @@
+"""Greedy non-maximum suppression, class by class."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.models.contract import Floats
+
+MOST = 1000
+"""Only so many best candidates of a picture take part, and so are kept at the most."""
+
+
+def suppress(boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], iou: float) -> NDArray[np.intp]:
+    """Indices of the boxes that stay, best score first; equal scores keep their order.
+
+    A box goes when it overlaps a better one of its class, that stays, by more than `iou` (intersection over
+    union). boxes float32 [n, 4] x1, y1, x2, y2; scores float32 [n]; class_ids int64 [n].
+    """
+    order = ranking(scores)
+    classes = class_ids[order]
+    stays = np.ones(len(order), np.bool_)
+    for class_id in np.unique(classes):
+        places = np.flatnonzero(classes == class_id)
+        if len(places) > 1:
+            with np.errstate(over="ignore", invalid="ignore"):  # nonsense may be as wide as float32 goes
+                stays[places] = _greedy(boxes[order[places]], iou)
+    return order[stays]
+
+
+def ranking(scores: Floats) -> NDArray[np.intp]:
+    """Indices of at most `MOST` best scores, best first; equal scores keep their order."""
+    return np.argsort(-scores, kind="stable")[:MOST]
+
+
+def _greedy(boxes: Floats, iou: float) -> NDArray[np.bool_]:
+    """Which boxes of one class stay; they are sorted, best first."""
+    x1, y1, x2, y2 = boxes.T
+    areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    stays = np.ones(len(boxes), np.bool_)
+    for best in range(len(boxes) - 1):
+        if not stays[best]:
+            continue
+        rest = slice(best + 1, None)
+        width = np.minimum(x2[rest], x2[best]) - np.maximum(x1[rest], x1[best])
+        height = np.minimum(y2[rest], y2[best]) - np.maximum(y1[rest], y1[best])
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        # Not a division: two empty boxes have a union of 0.
+        stays[rest] &= common <= iou * (areas[rest] + areas[best] - common)
+    return stays
