@@ -1,0 +1,54 @@
+"""A URL becomes pictures: one attempt. Trying again is for whoever owns the stream.
+
+Read `source` (what is asked, what is offered), then `libav/` (how). A new scheme is one file and one row
+here. Importing this package loads no media library; opening a source does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from types import MappingProxyType
+from typing import cast
+
+from streamd.core.errors import Reason, SourceError
+from streamd.sources.address import scheme_of, shown
+from streamd.sources.source import Hardware, Reader, Source, SourceRequest, Tls, Transport
+
+__all__ = ["SCHEMES", "Hardware", "Reader", "Source", "SourceRequest", "Tls", "Transport", "open_source"]
+
+SCHEMES = MappingProxyType(
+    {
+        "file": "streamd.sources.libav.files:open_file",
+        "rtsp": "streamd.sources.libav.network:open_rtsp",
+        "rtsps": "streamd.sources.libav.network:open_rtsp",
+        "http": "streamd.sources.libav.network:open_http",
+        "https": "streamd.sources.libav.network:open_http",
+        "v4l2": "streamd.sources.libav.devices:open_v4l2",
+    }
+)
+"""Scheme -> the opener as "module:function"; an opener is `(SourceRequest, threading.Event) -> Source`."""
+
+
+def open_source(request: SourceRequest, stop: threading.Event) -> Source:
+    """Open a source, once. Use the result with `with`, in the calling thread.
+
+    Blocks at most `request.timeout_s` for the connection and as long again for the stream's description; the
+    opening itself cannot be stopped, reading on looks at `stop`. Raises SourceError, its message one line
+    without credentials.
+    """
+    scheme = scheme_of(request.url)
+    if scheme not in SCHEMES:
+        raise SourceError(
+            Reason.ERROR,
+            f"{shown(request.url)}: {scheme}: is no known source; there are paths and {', '.join(SCHEMES)}",
+        )
+    if request.reader is Reader.OWN:
+        raise SourceError(
+            Reason.ERROR,
+            f"{shown(request.url)}: reader: own is not there yet; use reader: auto or libav",
+        )
+    module, name = SCHEMES[scheme].split(":")
+    opener = cast("Callable[[SourceRequest, threading.Event], Source]", getattr(import_module(module), name))
+    return opener(request, stop)

@@ -1,0 +1,67 @@
+"""Addresses of sources: which scheme, how to show one without secrets, how to join credentials into one."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_USERINFO = re.compile(r"(?<=://)[^/?#]*@")
+_SECRET_KEYS = re.compile(
+    r"([?&;][^=&;?]*(?:pass|pwd|token|secret|auth|key|user|sig)[^=&;]*=)[^&;#\s]*", re.I
+)
+_VIDEO_DEVICE = re.compile(r"/dev/video\d+")
+# Everything printable that libav's URL splitter leaves alone. It splits at the *last* @ before the first
+# of / ? #, and at the first colon of the credentials; it decodes percent signs afterwards.
+_PLAIN = "".join(chr(code) for code in range(33, 127) if chr(code) not in "%/?#@")
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of an address, in lower case; "file" for a path and "v4l2" for a video device's path.
+
+    Without "//" only `file:`, `v4l2:` and `test:` count as schemes: `12:30 gate.mp4` is a file's name.
+    """
+    if _VIDEO_DEVICE.fullmatch(url):
+        return "v4l2"
+    match = _SCHEME.match(url)
+    if match is None:
+        return "file"
+    scheme = match[1].lower()
+    return scheme if match[2] or scheme in ("file", "v4l2", "test") else "file"
+
+
+def path_of(url: str) -> str:
+    """The path that a `file:` or `v4l2:` address names; a plain path is returned as it is."""
+    if _VIDEO_DEVICE.fullmatch(url) or not url.lower().startswith(("file:", "v4l2:")):
+        return url
+    path = url.split(":", 1)[1]
+    return re.sub(r"^//(localhost)?(?=/)", "", path)
+
+
+def shown(url: str) -> str:
+    """The address for people and logs: one line, no user, no password, no values of secret-looking keys."""
+    if scheme_of(url) in ("file", "v4l2"):
+        text = path_of(url)
+    else:
+        text = _SECRET_KEYS.sub(r"\1***", _USERINFO.sub("", url))
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def with_credentials(url: str, username: str | None, password: str | None) -> str:
+    """The address with user and password joined in, for libav only: never show it.
+
+    Only what must be is encoded: libav's digest authentication signs the text as it was given.
+    """
+    if username is None:
+        return url
+    user = quote(username, safe=_PLAIN.replace(":", ""))
+    # The user's colon must be encoded, the password's must not.
+    word = "" if password is None else ":" + quote(password, safe=_PLAIN)
+    return re.sub(r"://([^/?#]*@)?", lambda _: f"://{user}{word}@", url, count=1)
+
+
+def scrub(text: str, secrets: tuple[str, ...]) -> str:
+    """`text` in one line, without credentials of addresses in it and without any of `secrets`."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return " ".join(_SECRET_KEYS.sub(r"\1***", _USERINFO.sub("***@", text)).split())

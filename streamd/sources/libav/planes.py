@@ -1,0 +1,85 @@
+"""A decoded frame becomes plane views, without a copy where the format allows it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import VideoReformatter
+
+from streamd.core.picture import Layout, Matrix, Pixels
+
+# The values of FFmpeg's AVColorSpace; 4, 5 and 6 are BT.601's coefficients under other names, 7 is within
+# a fraction of a percent of BT.709, 10 is BT.2020 with another transfer order, which nobody sends.
+_MATRICES = {1: Matrix.BT709, 7: Matrix.BT709, 9: Matrix.BT2020, 10: Matrix.BT2020}
+_SCALABLE = {0, 1, 2, 4, 5, 6, 7, 9}
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+
+_DIRECT = {
+    **{f"yuv{j}{name}p": Layout.YUV for j in ("", "j") for name in (410, 411, 420, 422, 440, 444)},
+    "nv12": Layout.NV12,
+    "gray": Layout.GRAY,
+    "rgb24": Layout.RGB,
+}
+_LAYOUTS = {"gray": Layout.GRAY, "rgb24": Layout.RGB}
+_SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 1): "yuv444p", (1, 2): "yuv440p", (4, 1): "yuv411p"}
+
+
+class PlaneViews:
+    """Makes plane views of one source's frames. Not thread-safe; holds one converter for odd formats."""
+
+    def __init__(self) -> None:
+        # One per source: a converter made per frame keeps megabytes alive.
+        self._converter: VideoReformatter | None = None
+
+    def of(self, frame: VideoFrame) -> tuple[tuple[Pixels, ...], Layout, Matrix, bool, VideoFrame]:
+        """Planes (uint8, read-only), their layout, the matrix, whether the range is full, and the owner.
+
+        10-bit, packed, alpha and palette formats are converted to the nearest 8-bit layout first. Raises
+        FFmpegError when swscale does not know the format.
+        """
+        # Asked before converting: the name may tell (yuvj), and the converter drops that name.
+        full_range = frame.color_range == _FULL_RANGE or frame.format.name.startswith(("yuvj", "gray"))
+        matrix = _MATRICES.get(frame.colorspace, Matrix.BT601)
+        layout = _DIRECT.get(frame.format.name)
+        if layout is None:
+            target = _nearest(frame.format)
+            frame = self._convert(frame, target)
+            layout = _LAYOUTS.get(target, Layout.YUV)
+        depth = {Layout.RGB: (3,), Layout.NV12: (1, 2)}.get(layout, (1, 1, 1))
+        planes = tuple(_view(plane, channels) for plane, channels in zip(frame.planes, depth, strict=False))
+        return planes, layout, matrix, full_range or layout in (Layout.GRAY, Layout.RGB), frame
+
+    def _convert(self, frame: VideoFrame, target: str) -> VideoFrame:
+        if self._converter is None:
+            self._converter = VideoReformatter()
+        if frame.colorspace not in _SCALABLE:
+            frame.colorspace = 2  # unspecified: swscale refuses what it has no coefficients for
+        return self._converter.reformat(frame, format=target, threads=1)
+
+
+def _nearest(form: VideoFormat) -> str:
+    if form.is_rgb or form.has_palette or form.name.startswith(("xyz", "bayer")):
+        return "rgb24"
+    colours = sum(not component.is_alpha for component in form.components)
+    if form.is_bit_stream or colours < 3:
+        return "gray"
+    across, down = -(-8 // form.chroma_width(8)), -(-8 // form.chroma_height(8))
+    return _SUBSAMPLED.get((across, down), "yuv444p")
+
+
+def _view(plane: VideoPlane, channels: int) -> Pixels:
+    line, height, width = plane.line_size, plane.height, plane.width
+    shape: tuple[int, ...] = (height, width) if channels == 1 else (height, width, channels)
+    inner = (1,) if channels == 1 else (channels, 1)
+    # libav stores some pictures bottom-up: the buffer then starts at the last line.
+    start = 0 if line >= 0 else -line * (height - 1)
+    view = np.ndarray(shape, np.uint8, cast("memoryview", plane), start, (line, *inner))
+    if line < 0:
+        view = np.ascontiguousarray(view)
+    # The decoder still predicts from this memory.
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,345 @@
+"""An opened container becomes pictures: demux, decode, time stamps, damage."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Literal, Self
+
+import av
+import av.error
+from av.codec.context import Flags
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from streamd.core.errors import Reason, SourceError
+from streamd.core.picture import Picture
+from streamd.sources.address import shown
+from streamd.sources.libav.ending import Ending, declares_length, jpeg_is_whole
+from streamd.sources.libav.faults import connection_fault, plain
+from streamd.sources.libav.planes import PlaneViews
+from streamd.sources.source import SourceRequest
+
+# A cut MP4 reports every sample that is missing; a damaged one recovers after a few.
+_READ_ERRORS_IN_A_ROW = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    ns: int
+    us: int
+
+    @classmethod
+    def now(cls) -> _Arrival:
+        return cls(time.monotonic_ns(), time.time_ns() // 1000)
+
+
+class LibavSource:
+    """One opened container and the decoder of one of its video streams. Used in one thread only.
+
+    See `streamd.sources.source.Source` for what it offers.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        request: SourceRequest,
+        live: bool,
+        stop: threading.Event,
+    ) -> None:
+        self._container = container
+        self._stream = stream
+        self._request = request
+        self._stop = stop
+        self._views = PlaneViews()
+        self._ahead: deque[Picture] = deque()
+        self._reader = self._decode_all()
+        self._time_base = stream.time_base or Fraction(1)
+        self._decoded = 0
+        self._newest_pts: float | None = None
+        self._newest_packet: Packet[VideoStream] | None = None
+        self._notes: list[str] = []
+        self._size = (stream.width, stream.height)
+        self.live = live
+        self.damaged = 0
+        self.skipped = 0
+        rate = stream.average_rate
+        self.rate = float(rate) if rate else None
+        self.duration_s = None if live else _duration_s(container, stream)
+        declared_s = _declared_s(container, stream) if not live else None
+        self._ending = Ending(declared_s, 1 / self.rate if self.rate else None)
+
+    @property
+    def clock(self) -> Literal["arrival", "file"]:
+        return "arrival" if self.live else "file"
+
+    @property
+    def codec(self) -> str:
+        return str(self._stream.codec_context.codec.canonical_name)
+
+    @property
+    def profile(self) -> str | None:
+        return self._stream.codec_context.profile
+
+    @property
+    def width(self) -> int:
+        return self._size[0]
+
+    @property
+    def height(self) -> int:
+        return self._size[1]
+
+    @property
+    def frames(self) -> int | None:
+        if self.live:
+            return None
+        if self._stream.frames:
+            return self._stream.frames
+        if self.duration_s is None or self.rate is None:
+            return None
+        return round(self.duration_s * self.rate)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self._notes)
+
+    def note(self, line: str) -> None:
+        """Add a line to `notes`."""
+        self._notes.append(line)
+
+    def look_ahead(self) -> None:
+        """Decode the first picture now: it alone says how the picture stands and whether there is one at all.
+
+        Raises SourceError when there is none. Returns without one when the stop flag is set.
+        """
+        picture = next(self._reader, None)
+        if picture is not None:
+            self._size = (picture.width, picture.height)
+            self._ahead.append(picture)
+
+    def pictures(self) -> Iterator[Picture]:
+        while self._ahead:
+            yield self._ahead.popleft()
+        yield from self._reader
+
+    def close(self) -> None:
+        context = self._stream.codec_context
+        if context is not None and context.is_open:
+            # Waits, without the GIL, until the decoder's own threads are idle. Freeing the decoder waits
+            # holding the GIL, while they may want it to log a line: a dead-lock.
+            context.flush_buffers()
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def _decode_all(self) -> Iterator[Picture]:
+        self._prepare_decoder()
+        context = self._stream.codec_context
+        arrival = _Arrival.now()
+        for packet in self._packets():
+            arrival = _Arrival.now()
+            if self.live:
+                packet.opaque = arrival
+            frames = self._decode(packet)
+            for frame in frames:
+                picture = self._picture(frame, arrival)
+                if picture is not None:
+                    yield picture
+            del frames
+        if self._stop.is_set():
+            return
+        for frame in self._decode(None) if context.is_open else []:
+            picture = self._picture(frame, arrival)
+            if picture is not None:
+                yield picture
+        self._judge_end()
+
+    def _prepare_decoder(self) -> None:
+        # Given to `av.open`, these would never reach the decoder.
+        context = self._stream.codec_context
+        if self.live:
+            context.thread_count = 1
+            context.flags |= Flags.low_delay | Flags.copy_opaque
+        else:
+            context.thread_count = self._request.threads
+            context.thread_type = "AUTO"
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Packets with content, until the end, the stop flag, or (live) the first error."""
+        in_a_row = 0
+        while not self._stop.is_set():
+            waiting = time.monotonic()
+            try:
+                for packet in self._container.demux(self._stream):
+                    if packet.size:
+                        in_a_row = 0
+                        yield packet
+                    if self._stop.is_set():
+                        return
+                    waiting = time.monotonic()
+                return
+            except av.error.FFmpegError as error:
+                if self.live:
+                    elapsed_s = time.monotonic() - waiting
+                    raise connection_fault(error, self._request, elapsed_s, "reading") from error
+                self.damaged += 1
+                in_a_row += 1
+                if self._ending.read_error is None:
+                    self._ending.read_error = plain(error)
+                if in_a_row >= _READ_ERRORS_IN_A_ROW:
+                    return
+
+    def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """The frames that this packet (None: the end) completes; none when it cannot be decoded."""
+        failed = False
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except av.error.EOFError:
+            frames = []
+        except av.error.BlockingIOError:
+            # An earlier error left the decoder with a packet it never took: only starting afresh helps.
+            self._stream.codec_context.flush_buffers()
+            failed, frames = True, []
+        except av.error.FFmpegError as error:
+            if isinstance(error, (av.error.DecoderNotFoundError, av.error.PatchWelcomeError)):
+                name = shown(self._request.url)
+                raise SourceError(Reason.CODEC, f"{name}: no decoder for it: {plain(error)}") from error
+            failed, frames = True, []
+        self.damaged += failed
+        damaged = failed or any(frame.is_corrupt for frame in frames)
+        if packet is None:
+            self._ending.last_damaged |= damaged
+        else:
+            damaged = damaged or packet.is_corrupt
+            self._newest_packet = packet
+            start = packet.pts if packet.pts is not None else packet.dts
+            self._ending.packet(
+                None if start is None else float(start * self._time_base),
+                float((packet.duration or 0) * self._time_base),
+                damaged,
+            )
+        return frames
+
+    def _picture(self, frame: VideoFrame, arrival: _Arrival) -> Picture | None:
+        """None when the picture lies before the asked start, or its pixels cannot be had."""
+        if self._stop.is_set():
+            return None
+        pts = None if frame.pts is None else round(float(frame.pts * self._time_base), 6)
+        self._newest_pts = pts
+        start_s = self._request.start_s
+        if start_s is not None and not self.live:
+            if pts is None:
+                raise SourceError(
+                    Reason.ERROR,
+                    f"{shown(self._request.url)}: its pictures carry no time, so a start at {start_s:g} s"
+                    " cannot be found; read it from its beginning",
+                )
+            if pts < start_s and not self._decoded:
+                self.skipped += 1
+                return None
+        self._decoded += 1
+        try:
+            planes, layout, matrix, full_range, owner = self._views.of(frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise SourceError(
+                Reason.CODEC,
+                f"{shown(self._request.url)}: pictures of the kind {frame.format.name} cannot be converted"
+                f" ({type(error).__name__}); re-encode it to yuv420p",
+            ) from error
+        # libav's angle counts counter-clockwise.
+        rotation = round(-frame.rotation / 90) * 90 % 360
+        lying = rotation in (90, 270)
+        stamp = frame.opaque if self.live else None
+        if not isinstance(stamp, _Arrival):
+            stamp = arrival
+        return Picture(
+            planes=planes,
+            layout=layout,
+            matrix=matrix,
+            full_range=full_range,
+            rotation=rotation,
+            width=frame.height if lying else frame.width,
+            height=frame.width if lying else frame.height,
+            sar=self._sample_aspect(lying),
+            pts=pts,
+            received_ns=stamp.ns,
+            received_us=stamp.us,
+            captured_us=None,
+            keyframe=bool(frame.key_frame),
+            corrupt=frame.is_corrupt,
+            owner=owner,
+        )
+
+    def _sample_aspect(self, lying: bool) -> Fraction | None:
+        sar = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+        if not sar or sar <= 0 or sar == 1:
+            return None
+        return 1 / sar if lying else sar
+
+    def _judge_end(self) -> None:
+        name = shown(self._request.url)
+        if self.live:
+            raise SourceError(Reason.EOF, f"{name}: the stream ended after {self._decoded} pictures")
+        if self.codec == "mjpeg" and self._newest_packet is not None:
+            self._ending.last_damaged |= not jpeg_is_whole(bytes(self._newest_packet))
+        total = self.skipped + self._decoded
+        fault = self._ending.fault()
+        if total == 0:
+            why = fault[1] if fault else "nothing in it can be decoded"
+            raise SourceError(Reason.CORRUPT, f"{name}: no picture in it: {why}; get a whole copy")
+        if fault is not None:
+            reason, why = fault
+            at = "" if self._newest_pts is None else f" at {self._newest_pts:.2f} s"
+            raise SourceError(
+                reason, f"{name}: incomplete: {why}; the last is frame {total - 1}{at}; get a whole copy"
+            )
+
+
+def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """The video stream's own length as the container states it; None when it does not."""
+    if not declares_length(container.format.name):
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    tagged = _clock_s(stream.metadata.get("DURATION", ""))
+    if tagged is not None:
+        return tagged
+    # The container's length is that of its longest stream: with sound, that need not be the video.
+    if len(container.streams) > 1 or container.duration is None:
+        return None
+    return container.duration / av.time_base
+
+
+def _clock_s(text: str) -> float | None:
+    """Seconds of "hh:mm:ss.fff", as Matroska tags write a length."""
+    parts = text.split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in parts)
+    except ValueError:
+        return None
+    return hours * 3600 + minutes * 60 + seconds
