@@ -1,0 +1,44 @@
+"""`streamd check`: every fault of a configuration, else what it comes to and what would run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="The configuration file.", show_default=True)
+    ] = Path("streamd.yaml"),
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of the file and end.")
+    ] = False,
+) -> None:
+    """Check a configuration and show what would run.
+
+    Prints every fault with file, line, key and what is allowed. Ends with 2 when the file must be changed,
+    with 1 when only a file or a credential that it names is missing.
+    """
+    import json
+
+    from streamd.core.errors import StreamdError
+    from streamd.service import document, inspection
+    from streamd.service.config import json_schema
+    from streamd.service.faults import ConfigFaultsError
+    from streamd.service.loading import read
+
+    if schema:
+        print(json.dumps(json_schema(), indent=2))
+        return
+    try:
+        reading = read(config)
+        if faults := inspection.absent_files(reading):
+            raise ConfigFaultsError(faults)
+    except StreamdError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from None
+    print(document.write(reading.config.effective()), end="")
+    for line in inspection.summary(reading.config):
+        print(f"# {line}")
