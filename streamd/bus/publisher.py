@@ -206,7 +206,9 @@ def _refuse_live_socket(path: Path, endpoint: str) -> None:
     if not path.exists():
         return
     if not stat.S_ISSOCK(path.stat().st_mode):
-        raise OutputError(f"publish.bind: {endpoint}: the file is there and is no socket; choose another path")
+        raise OutputError(
+            f"publish.bind: {endpoint}: the file is there and is no socket; choose another path"
+        )
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:

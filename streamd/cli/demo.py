@@ -10,7 +10,8 @@ import typer
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where demo.jsonl and demo.mp4 are written.")
+        Path,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where demo.jsonl and demo.mp4 are written."),
     ] = Path(),
 ) -> None:
     """Detect people and vehicles in a drawn street scene; needs no network, GPU or configuration.
@@ -46,6 +47,8 @@ def demo(
         )
         code = execute(job)
     if code == 0:
-        print(f"Written: {output / 'demo.jsonl'} (objects of every frame), {output / 'demo.mp4'} (with boxes)")
+        print(
+            f"Written: {output / 'demo.jsonl'} (objects of every frame), {output / 'demo.mp4'} (with boxes)"
+        )
         print("Next: streamd detect YOUR_CLIP.mp4 -m YOUR_MODEL.onnx")
     raise typer.Exit(code)

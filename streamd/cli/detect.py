@@ -25,15 +25,20 @@ class Outputs:
 def detect(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, globs or URLs.")],
     model: options.ModelPath = None,
-    jsonl: Annotated[str | None, typer.Option(metavar="FILE", help="Results as JSON lines; - is stdout.")] = None,
+    jsonl: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Results as JSON lines; - is stdout.")
+    ] = None,
     csv: Annotated[str | None, typer.Option(metavar="FILE", help="Objects as CSV rows; - is stdout.")] = None,
     video: Annotated[
-        str | None, typer.Option(metavar="FILE.mp4", help="Pictures with boxes; a folder for several sources.")
+        str | None,
+        typer.Option(metavar="FILE.mp4", help="Pictures with boxes; a folder for several sources."),
     ] = None,
     confidence: Annotated[
         str, typer.Option(metavar="N|CLASS=N,...", help="The lowest score that counts.")
     ] = "0.25",
-    iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which boxes of a class are one.")] = 0.45,
+    iou: Annotated[
+        float, typer.Option(min=0, max=1, help="Overlap above which boxes of a class are one.")
+    ] = 0.45,
     classes: Annotated[str | None, typer.Option(metavar="A,B", help="Keep only these classes.")] = None,
     head: options.HeadName = "auto",
     input_: options.InputName = "auto",
@@ -43,9 +48,13 @@ def detect(
     ] = "auto",
     provider: options.Provider = None,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Only each Nth frame.")] = 1,
-    from_: Annotated[float | None, typer.Option("--from", min=0, metavar="S", help="Start at S seconds.")] = None,
+    from_: Annotated[
+        float | None, typer.Option("--from", min=0, metavar="S", help="Start at S seconds.")
+    ] = None,
     to: Annotated[float | None, typer.Option(min=0, metavar="S", help="Stop at S seconds.")] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N frames a source.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most N frames a source.")
+    ] = None,
     timings: Annotated[bool, typer.Option(help="Add clocks and stage times to the JSON lines.")] = False,
     force: Annotated[bool, typer.Option(help="Overwrite existing outputs.")] = False,
     username: Annotated[str | None, typer.Option(help="User of RTSP and HTTP sources.")] = None,

@@ -35,7 +35,10 @@ def inspect(
         ("batch", "any" if found.graph.input.batch is None else str(found.graph.input.batch)),
         ("head", f"{found.family} ({found.head_reason})"),
         ("classes", f"{len(found.labels)}: {_shortened(found.labels)}"),
-        ("pictures", f"{contract.order} * {contract.scale:.6g}, mean {_triple(contract.mean)}, std {_triple(contract.std)}"),
+        (
+            "pictures",
+            f"{contract.order} * {contract.scale:.6g}, mean {_triple(contract.mean)}, std {_triple(contract.std)}",
+        ),
         ("", f"{contract.fit}, filled with {contract.fill}" if contract.fit != "stretch" else "stretch"),
         ("", f"{'known' if found.input_known else 'A GUESS'}: {found.input_reason}"),
     ]
@@ -52,4 +55,8 @@ def _shortened(labels: tuple[str, ...], most: int = 8) -> str:
 
 def _triple(values: tuple[float, float, float]) -> str:
     first = values[0]
-    return f"{first:g}" if all(value == first for value in values) else ", ".join(f"{value:g}" for value in values)
+    return (
+        f"{first:g}"
+        if all(value == first for value in values)
+        else ", ".join(f"{value:g}" for value in values)
+    )

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from streamd.cli import complain
@@ -64,10 +71,11 @@ def execute(job: Job) -> int:
     with ExitStack() as stack:
         sinks, movies = _sinks(job, stack)
         if not job.description.input_known:
-            errors.print(f"streamd: {escape(job.description.name)}: {escape(job.description.input_reason)}", soft_wrap=True)
-        detector, _warm_ms = stack.enter_context(
-            open_detector(job.description, _runtime(job), _GPU_BATCH)
-        )
+            errors.print(
+                f"streamd: {escape(job.description.name)}: {escape(job.description.input_reason)}",
+                soft_wrap=True,
+            )
+        detector, _warm_ms = stack.enter_context(open_detector(job.description, _runtime(job)))
         stack.enter_context(stop.on_signals())
         bar = stack.enter_context(_bar(errors))
         task = bar.add_task("", total=None, rate="")

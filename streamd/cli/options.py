@@ -10,7 +10,9 @@ import typer
 
 from streamd.core.errors import UsageError
 
-Config: TypeAlias = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
+Config: TypeAlias = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")
+]
 ModelPath: TypeAlias = Annotated[
     str | None, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The ONNX detection model.")
 ]
@@ -22,10 +24,13 @@ InputName: TypeAlias = Annotated[
 ]
 Size: TypeAlias = Annotated[
     str | None,
-    typer.Option("--size", metavar="N|HxW", help="Input size of a model with symbolic sizes, height x width."),
+    typer.Option(
+        "--size", metavar="N|HxW", help="Input size of a model with symbolic sizes, height x width."
+    ),
 ]
 Provider: TypeAlias = Annotated[
-    str | None, typer.Option("--provider", help="tensorrt, cuda or cpu, and no other; else the best that runs.")
+    str | None,
+    typer.Option("--provider", help="tensorrt, cuda or cpu, and no other; else the best that runs."),
 ]
 
 
@@ -34,7 +39,9 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 8192 for part in parts):
+    if len(parts) > 2 or not all(
+        part.isascii() and part.isdigit() and 0 < int(part) <= 8192 for part in parts
+    ):
         raise UsageError(f"--size {text}: write a number, or HEIGHTxWIDTH such as 384x640")
     height, width = (int(part) for part in (parts * 2)[:2])
     return height, width
@@ -51,6 +58,13 @@ def parse_confidence(text: str) -> float | dict[str, float]:
         raise UsageError(
             f"--confidence {text}: write a number from 0 to 1, or CLASS=NUMBER,default=NUMBER"
         ) from error
+
+
+def _unit(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text} is not between 0 and 1")
+    return value
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:

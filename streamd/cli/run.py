@@ -18,13 +18,14 @@ def run(config: options.Config) -> None:
     from streamd.core.secrets import Redactor
     from streamd.service import loading, logging
     from streamd.service.daemon import Daemon
-    from streamd.service.start import open_detector
+    from streamd.service.start import describe_configured, open_detector, runtime_options
 
     redact = Redactor()
-    settings = loading.load(config, tables=loading.known_names())
+    settings = loading.load(config)
     redact.learn(settings.secrets())
     logging.set_up(settings.log.level, settings.log.format, redact)
-    with open_detector(settings.model, settings.runtime, settings.batch.limit) as (detector, warm_ms):
+    model = describe_configured(settings.model)
+    with open_detector(model, runtime_options(settings.runtime, settings.batch)) as (detector, warm_ms):
         daemon = Daemon(settings, detector, warm_ms, redact)
         stuck = daemon.run()
         if stuck:

@@ -14,7 +14,8 @@ def tail(
     stream: Annotated[str | None, typer.Option("--stream", metavar="ID", help="Only this stream.")] = None,
     json: Annotated[bool, typer.Option("--json", help="The messages as they are, one a line.")] = False,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="S", help="Give up after S seconds without a message.")
+        float | None,
+        typer.Option("--timeout", metavar="S", help="Give up after S seconds without a message."),
     ] = None,
 ) -> None:
     """Print results and events of a running daemon; waits for one that is not there yet.

@@ -134,12 +134,20 @@ class StageTimes:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the histograms
         self._stages = {stage: Histogram() for stage in Stage}
+        self._recent = Histogram()
 
     def add(self, stamps: Stamps) -> None:
         """Count the stages of one frame that was published."""
         with self._lock:
             for stage, duration in stamps.stages_ns():
                 self._stages[stage].add(max(0, duration))
+            self._recent.add(max(0, stamps.encoded - stamps.received))
+
+    def take_recent_p99_ms(self) -> float | None:
+        """The 99th percentile of `total` since the last call; None when nothing was published."""
+        with self._lock:
+            recent, self._recent = self._recent, Histogram()
+        return recent.quantile_ms(0.99)
 
     def quantile_ms(self, stage: Stage, q: float) -> float | None:
         """See `Histogram.quantile_ms`."""

@@ -138,9 +138,7 @@ class Feed:
             self._damaged = False
         return self._damaged
 
-    def _frame(
-        self, number: int, picture: Picture, slot: Slot, stamps: Stamps, received_us: int
-    ) -> Frame:
+    def _frame(self, number: int, picture: Picture, slot: Slot, stamps: Stamps, received_us: int) -> Frame:
         placement = self.prepare.write(picture, slot.pixels, slot.placement)
         slot.placement = placement
         stamps.prepared = now_ns()

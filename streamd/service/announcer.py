@@ -31,7 +31,9 @@ class Announcer:
         self._redact = redact
         self._numbers = itertools.count()
 
-    def stream(self, lane: Lane, event: wire.StreamEventName, reason: Reason | None, detail: str | None) -> None:
+    def stream(
+        self, lane: Lane, event: wire.StreamEventName, reason: Reason | None, detail: str | None
+    ) -> None:
         """An event of a stream."""
         note = self._note(event, detail)
         note.stream, note.epoch = lane.stream, lane.epoch
@@ -42,7 +44,9 @@ class Announcer:
         """An event of the whole daemon."""
         self._outbox.note(self._note(event, detail))
 
-    def _note(self, event: wire.StreamEventName | wire.DaemonEventName, detail: str | None) -> wire.EventMessage:
+    def _note(
+        self, event: wire.StreamEventName | wire.DaemonEventName, detail: str | None
+    ) -> wire.EventMessage:
         return wire.EventMessage(
             run=self.run,
             n=next(self._numbers),

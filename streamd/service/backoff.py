@@ -27,9 +27,7 @@ class Backoff:
         """Seconds to wait after an attempt that was live for `served_s` and ended for `reason`."""
         if served_s >= _SERVED_WELL_S:
             self.attempt = 0
-        first, longest = (
-            (_AUTH_FIRST_S, _AUTH_LONGEST_S) if reason is Reason.AUTH else (_FIRST_S, _LONGEST_S)
-        )
+        first, longest = (_AUTH_FIRST_S, _AUTH_LONGEST_S) if reason is Reason.AUTH else (_FIRST_S, _LONGEST_S)
         wait_s = min(longest, first * 2.0 ** min(self.attempt, 16))
         self.attempt += 1
         return wait_s * self._random.uniform(1 - _JITTER, 1 + _JITTER)

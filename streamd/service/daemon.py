@@ -7,17 +7,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 from loguru import logger
 
-from streamd import __version__
-from streamd.bus import wire
 from streamd.bus.publisher import Note, Publisher, Wake
 from streamd.core.crew import Crew
-from streamd.core.errors import ConfigError, OutputError, Reason
+from streamd.core.errors import ConfigError, OutputError
 from streamd.core.secrets import Redactor
-from streamd.core.timing import NS_PER_MS, Deadline, now_ns
+from streamd.core.timing import NS_PER_MS, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox
@@ -27,7 +26,7 @@ from streamd.pipeline.worker import Worker
 from streamd.service.announcer import Announcer
 from streamd.service.config import Config
 from streamd.service.config import Stream as StreamConfig
-from streamd.service.loading import rules_of
+from streamd.service.start import rules_of
 from streamd.service.status import StatusReporter
 from streamd.service.streams import Stream
 
@@ -38,6 +37,7 @@ _LIVE_RING = 2  # one that waits and one that arrives: more would only be older
 _EVERY_RING = 4
 _OUTBOX = 64
 _BIND_S = 5.0
+_DRAIN_S = 1.0  # of STOP_S is kept for the worker and the publisher
 
 
 class Daemon:
@@ -62,8 +62,12 @@ class Daemon:
         )
         self.worker = Worker(detector, self._rings, self._outbox)
 
-    def run(self) -> None:
-        """Serve; blocks the main thread. Raises what crashed a thread, OutputError when binding fails."""
+    def run(self) -> list[str]:
+        """Serve; blocks the main thread. Names of threads that did not end within the deadline.
+
+        Raises what crashed a thread, ConfigError for an age budget that cannot be kept, OutputError when
+        binding fails.
+        """
         # Many threads hand the GIL to each other for moments: the default of 5 ms makes each of them late.
         sys.setswitchinterval(0.0002)
         for stream in self._config.streams:
@@ -77,6 +81,7 @@ class Daemon:
         if crew.failure is not None:
             logger.error("{} crashed: {}", crew.failed_thread, crew.failure)
             raise crew.failure
+        return crew.running()
 
     def _start(self, crew: Crew) -> None:
         crew.start("publish", self._publisher.run)
@@ -85,7 +90,9 @@ class Daemon:
             if crew.failure is not None:
                 raise crew.failure
             if not deadline.left_s():
-                raise OutputError(f"publish.bind: {self._config.publish.bind} could not be bound in {_BIND_S:g} s")
+                raise OutputError(
+                    f"publish.bind: {self._config.publish.bind} could not be bound in {_BIND_S:g} s"
+                )
         crew.start("infer", self.worker.run)
         self._announcer.daemon("ready", f"publishing on {self._publisher.endpoint}")
         logger.info(
@@ -98,7 +105,7 @@ class Daemon:
             if config.enabled:
                 stream = self._stream(config)
                 self._streams[config.id] = stream
-                crew.start(f"decode:{config.id}", lambda stream=stream: stream.run(crew.stop))
+                crew.start(f"decode:{config.id}", partial(stream.run, crew.stop))
 
     def _stream(self, config: StreamConfig) -> Stream:
         description = self._detector.description
@@ -135,17 +142,19 @@ class Daemon:
         if signalled:
             self._announcer.daemon("stopping", None)
         crew.ask_stop()
+        if crew.failure is not None:
+            # Nobody may take what is posted any more: the worker must not wait for room.
+            self._outbox.close()
         # Files that played to their end are worked off; after a signal nothing waits for the model.
         self._rings.close(drain=not signalled)
-        if not crew.join("decode:", deadline):
-            logger.warning("still reading after the deadline: {}", ", ".join(crew.running("decode:")))
+        crew.join("decode:", Deadline(deadline.left_s() - _DRAIN_S))
+        crew.join("infer", deadline)
         for stream in self._streams.values():
             stream.remove()
-        crew.join("infer", deadline)
         self._outbox.close()
         crew.join("publish", deadline)
 
-    def _times_of(self, stream: str):  # type: ignore[no-untyped-def]
+    def _times_of(self, stream: str) -> StageTimes | None:
         found = self._streams.get(stream)
         return found.times if found else None
 
@@ -194,6 +203,3 @@ def _signals(crew: Crew) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["Daemon", "Reason", "refuse_hopeless_age", "wire", "__version__"]

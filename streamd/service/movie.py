@@ -98,7 +98,9 @@ class Movie:
                 self._first_pts = pts
             ticks = round((pts - self._first_pts) / _TIME_BASE)
         if pts is None or ticks <= self._last_ticks:
-            ticks = self._last_ticks + max(1, round(1 / self._rate / _TIME_BASE)) if self._last_ticks >= 0 else 0
+            ticks = (
+                self._last_ticks + max(1, round(1 / self._rate / _TIME_BASE)) if self._last_ticks >= 0 else 0
+            )
         self._last_ticks = ticks
         return ticks
 

@@ -12,7 +12,7 @@ from streamd.core.errors import Reason, SourceError
 from streamd.core.picture import Picture
 from streamd.core.timing import NS_PER_S, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
-from streamd.models.preprocess import Preprocessor
+from streamd.models.preprocess import Letterbox
 from streamd.models.selection import Rules
 from streamd.pipeline.decoder import Feed
 from streamd.pipeline.lane import Lane
@@ -132,7 +132,9 @@ class OfflineRun:
             sink.begin(request.url, index)
         passage = _Passage(self, request)
         failure = passage.run()
-        end = wire.OfflineEnd(source=request.url, input=index, frames=progress.frames, complete=failure is None)
+        end = wire.OfflineEnd(
+            source=request.url, input=index, frames=progress.frames, complete=failure is None
+        )
         if failure is not None:
             end.reason, end.detail = failure.reason.value, str(failure)
         return end
@@ -205,7 +207,7 @@ class _Passage:
     def _decode(self, stop: threading.Event) -> None:
         owner = self._owner
         shape = owner.detector.description.graph.input
-        prepare = Preprocessor(owner.detector.description.contract, shape)
+        prepare = Letterbox(owner.detector.description.contract, shape)
         try:
             with open_source(self._request, stop) as source:
                 owner.progress.rate = source.rate
@@ -239,4 +241,3 @@ class _Passage:
 def complete(ends: Sequence[wire.OfflineEnd], inputs: int) -> bool:
     """Whether every input was read to its end."""
     return len(ends) == inputs and all(end.complete for end in ends)
-

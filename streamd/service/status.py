@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from streamd import __version__
 from streamd.bus import wire
-from streamd.core.timing import NS_PER_S, Stage, now_ns
+from streamd.core.timing import NS_PER_S, now_ns
 from streamd.models.detector import Detector
 from streamd.service.streams import Stream
 
@@ -46,7 +46,7 @@ class StatusReporter:
         standing = stream.standing
         new = counts.published - self._published.get(name, 0)
         self._published[name] = counts.published
-        age = stream.times.quantile_ms(Stage.TOTAL, 0.99)
+        age = stream.times.take_recent_p99_ms()
         return wire.StreamStatus(
             state=standing.state,
             reason=UNSET if standing.reason is None else standing.reason.value,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,14 +11,14 @@ from loguru import logger
 from streamd.core.errors import Reason, SourceError
 from streamd.core.timing import NS_PER_S, StageTimes, now_ns
 from streamd.models.contract import InputContract, InputShape
-from streamd.models.preprocess import Preprocessor
+from streamd.models.preprocess import Letterbox
 from streamd.pipeline.decoder import EveryPicture, Feed, MediaPace, RateLimit, Selection
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.ring import Ring, Rings
 from streamd.service.backoff import Backoff
 from streamd.service.config import Stream as StreamConfig
-from streamd.sources import Source, SourceRequest, open_source
+from streamd.sources import Hardware, Reader, Source, SourceRequest, Tls, Transport, open_source
 
 State = Literal["connecting", "live", "stalled", "lost", "ended", "removed"]
 _STALLED_S = 2.0
@@ -29,7 +28,7 @@ _STALLED_INTERVALS = 5
 class Announce(Protocol):
     """Publishes an event of a stream. Any thread may call it; it never blocks."""
 
-    def __call__(self, lane: Lane, event: str, reason: Reason | None, detail: str | None) -> None: ...
+    def __call__(self, lane: Lane, event: State, reason: Reason | None, detail: str | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,6 @@ class Stream:
         ring_size: int,
         model_input: tuple[InputContract, InputShape],
         announce: Announce,
-        libraries: Callable[[SourceRequest, threading.Event], Source] = open_source,
     ) -> None:
         self.config = config
         self.lane = lane
@@ -65,7 +63,6 @@ class Stream:
         self._rings = rings
         self._model_input = model_input
         self._announce = announce
-        self._open = libraries
         self._backoff = Backoff()
         self._lock = threading.Lock()  # guards `_standing`: the decoder and the watchdog both change it
         self._standing = Standing("connecting", None, now_ns(), None)
@@ -126,16 +123,15 @@ class Stream:
             url=config.url,
             username=config.username,
             password=password,
-            transport=config.transport,
-            reader=config.reader,
+            transport=Transport(config.transport),
+            reader=Reader(config.reader),
             timeout_s=config.timeout_s,
-            tls_verify=config.tls.verify,
-            tls_ca=config.tls.ca,
+            tls=Tls(config.tls.verify, str(config.tls.ca) if config.tls.ca else None),
             video=config.video,
-            hardware=config.hardware,
+            hardware=Hardware(config.hardware),
         )
         self._live_since_ns = 0
-        with self._open(request, stop) as source:
+        with open_source(request, stop) as source:
             for note in source.notes:
                 logger.info("{}: {}", config.id, note)
             live = source.live if config.intent == "auto" else config.intent == "live"
@@ -164,7 +160,7 @@ class Stream:
         return Feed(
             self.lane,
             self._ring,
-            Preprocessor(*self._model_input),
+            Letterbox(*self._model_input),
             selection,
             source.clock,
             MediaPace() if paced else None,

@@ -13,7 +13,13 @@ NASTY = ["p@ss", "a:b/c?d#e", "100%", "sp ace", 'q"uote', "back\\slash", "ünïc
 @pytest.mark.parametrize("secret", NASTY)
 def test_a_secret_is_hidden_in_every_form_it_takes(secret: str) -> None:
     redact = Redactor([secret])
-    forms = [secret, quote(secret), quote(secret, safe=""), repr(secret), json.dumps(secret, ensure_ascii=False)]
+    forms = [
+        secret,
+        quote(secret),
+        quote(secret, safe=""),
+        repr(secret),
+        json.dumps(secret, ensure_ascii=False),
+    ]
     for form in forms:
         shown = redact(f"before {form} after")
         assert secret not in shown

@@ -1,0 +1,23 @@
+"""Writes the JSON Schemas of the messages, made from their types, into the package.
+
+    python tools/make_schemas.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from streamd.bus.wire import MESSAGES, schema_of
+
+FOLDER = Path(__file__).parent.parent / "streamd" / "assets" / "schemas"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name in MESSAGES:
+        (FOLDER / f"{name}.schema.json").write_text(json.dumps(schema_of(name), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
