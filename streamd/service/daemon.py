@@ -26,6 +26,7 @@ from streamd.pipeline.worker import Worker
 from streamd.service.announcer import Announcer
 from streamd.service.config import Config
 from streamd.service.config import Stream as StreamConfig
+from streamd.service.metrics import MetricsServer, Vitals
 from streamd.service.start import rules_of
 from streamd.service.status import StatusReporter
 from streamd.service.streams import Stream
@@ -60,7 +61,9 @@ class Daemon:
             group=config.publish.group,
             times_of=self._times_of,
         )
-        self.worker = Worker(detector, self._rings, self._outbox)
+        beats = {"infer": lambda: self.worker.beat_ns, "publish": lambda: self._publisher.beat_ns}
+        self._vitals = Vitals(self._streams, detector, config.runtime.precision, redact, beats)
+        self.worker = Worker(detector, self._rings, self._outbox, on_batch=self._vitals.count_batch)
 
     def run(self) -> list[str]:
         """Serve; blocks the main thread. Names of threads that did not end within the deadline.
@@ -93,7 +96,11 @@ class Daemon:
                 raise OutputError(
                     f"publish.bind: {self._config.publish.bind} could not be bound in {_BIND_S:g} s"
                 )
+        if self._config.metrics.listen is not None:
+            server = MetricsServer(self._config.metrics.listen, self._vitals)
+            crew.start("http", partial(server.run, crew.stop))
         crew.start("infer", self.worker.run)
+        self._vitals.ready.set()
         self._announcer.daemon("ready", f"publishing on {self._publisher.endpoint}")
         logger.info(
             "ready: {} on {}, publishing on {}",
@@ -152,7 +159,7 @@ class Daemon:
         for stream in self._streams.values():
             stream.remove()
         self._outbox.close()
-        crew.join("publish", deadline)
+        crew.join("", deadline)
 
     def _times_of(self, stream: str) -> StageTimes | None:
         found = self._streams.get(stream)
