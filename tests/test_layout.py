@@ -70,11 +70,24 @@ def test_a_foreign_library_has_one_home(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_is_long_and_no_name_is_empty_of_meaning(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 320
-    banned = ("manager", "handler", "helper", "utils", "common", "base", "processor", "data", "info", "context")
+    banned = (
+        "manager",
+        "handler",
+        "helper",
+        "utils",
+        "common",
+        "base",
+        "processor",
+        "data",
+        "info",
+        "context",
+    )
     assert path.stem not in banned
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef):
-            assert not any(node.name.lower().endswith(word) for word in banned if word != "handler"), node.name
+            assert not any(node.name.lower().endswith(word) for word in banned if word != "handler"), (
+                node.name
+            )
 
 
 def test_importing_streamd_loads_nothing_heavy() -> None:

@@ -28,14 +28,19 @@ def check(
     from streamd.service.config import json_schema
     from streamd.service.faults import ConfigFaultsError
     from streamd.service.loading import read
+    from streamd.service.start import describe_configured, known_names, rules_of
 
     if schema:
         print(json.dumps(json_schema(), indent=2))
         return
     try:
-        reading = read(config)
+        reading = read(config, tables=known_names())
         if faults := inspection.absent_files(reading):
             raise ConfigFaultsError(faults)
+        # The class names that streams keep, and the labels, can only be checked against the model itself.
+        model = describe_configured(reading.config.model)
+        for stream in reading.config.streams:
+            rules_of(stream, model.labels)
     except StreamdError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None

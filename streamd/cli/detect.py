@@ -46,7 +46,7 @@ def detect(
     labels: Annotated[
         str, typer.Option(help="auto, coco, or a text file with a class name a line.")
     ] = "auto",
-    provider: options.Provider = None,
+    provider: options.ProviderName = None,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Only each Nth frame.")] = 1,
     from_: Annotated[
         float | None, typer.Option("--from", min=0, metavar="S", help="Start at S seconds.")

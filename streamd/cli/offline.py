@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -29,8 +30,9 @@ from streamd.core.errors import UsageError
 from streamd.core.secrets import Redactor
 from streamd.core.timing import Stage, StageTimes
 from streamd.models.description import Description
+from streamd.models.engines import default_folder
 from streamd.models.selection import Rules
-from streamd.models.session import RuntimeOptions
+from streamd.models.session import Provider, RuntimeOptions
 from streamd.service import logging, offline
 from streamd.service.movie import Movies
 from streamd.service.outputs import CsvRows, JsonLines, LineFile, Sink
@@ -54,7 +56,7 @@ class Job:
     requests: Sequence[SourceRequest]
     span: offline.Span
     outputs: Outputs
-    providers: tuple[str, ...]
+    providers: tuple[Provider, ...]
     fallback: bool
     table: bool = False
     """Print the table also when there are outputs."""
@@ -112,7 +114,14 @@ def execute(job: Job) -> int:
 
 
 def _runtime(job: Job) -> RuntimeOptions:
-    return RuntimeOptions(providers=job.providers, fallback=job.fallback, batch_limit=_GPU_BATCH)
+    return RuntimeOptions(
+        providers=job.providers,
+        fallback=job.fallback,
+        precision="fp16",
+        device=0,
+        cache_dir=default_folder(os.environ),
+        batch_limit=_GPU_BATCH,
+    )
 
 
 def _sinks(job: Job, stack: ExitStack) -> tuple[list[Sink], Movies | None]:
@@ -174,8 +183,6 @@ class _Stop:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.event.is_set():
-            import os
-
             os._exit(130)
         self.signal = number
         self.event.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -28,7 +28,8 @@ Size: TypeAlias = Annotated[
         "--size", metavar="N|HxW", help="Input size of a model with symbolic sizes, height x width."
     ),
 ]
-Provider: TypeAlias = Annotated[
+Provider: TypeAlias = Literal["tensorrt", "cuda", "cpu"]
+ProviderName: TypeAlias = Annotated[
     str | None,
     typer.Option("--provider", help="tensorrt, cuda or cpu, and no other; else the best that runs."),
 ]
@@ -77,14 +78,13 @@ def parse_names(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def providers(choice: str | None) -> tuple[str, ...]:
+def providers(choice: str | None) -> tuple[Provider, ...]:
     """The order of providers for `--provider`."""
-    known = ("tensorrt", "cuda", "cpu")
-    if choice is None:
-        return known
-    if choice not in known:
+    known: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
+    chosen = tuple(name for name in known if choice in (None, name))
+    if not chosen:
         raise UsageError(f"--provider {choice}: choose one of {', '.join(known)}")
-    return (choice,)
+    return chosen
 
 
 def read_password(file: Path | None, username: str | None) -> str | None:

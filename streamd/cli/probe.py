@@ -14,10 +14,13 @@ from streamd.core.errors import UsageError
 def probe(
     url: Annotated[str | None, typer.Argument(metavar="URL")] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take a stream of this configuration.")
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Take a stream of this configuration."),
     ] = None,
     stream: Annotated[str | None, typer.Option("--stream", metavar="ID", help="Which, with -c.")] = None,
-    username: Annotated[str | None, typer.Option(help="The camera's user; the password is asked for.")] = None,
+    username: Annotated[
+        str | None, typer.Option(help="The camera's user; the password is asked for.")
+    ] = None,
     password_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with the password, instead of asking.")
     ] = None,

@@ -18,10 +18,10 @@ def run(config: options.Config) -> None:
     from streamd.core.secrets import Redactor
     from streamd.service import loading, logging
     from streamd.service.daemon import Daemon
-    from streamd.service.start import describe_configured, open_detector, runtime_options
+    from streamd.service.start import describe_configured, known_names, open_detector, runtime_options
 
     redact = Redactor()
-    settings = loading.load(config)
+    settings = loading.load(config, tables=known_names())
     redact.learn(settings.secrets())
     logging.set_up(settings.log.level, settings.log.format, redact)
     model = describe_configured(settings.model)

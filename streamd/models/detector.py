@@ -15,7 +15,7 @@ from streamd.models.session import Session
 class Detector:
     """Runs pictures through a session and reads objects from its outputs. One thread at a time.
 
-    `limit` is the largest batch: what the model fixes, else what is asked for.
+    `limit` is the largest batch: at most what the model fixes, or what the session has proven.
     """
 
     def __init__(self, description: Description, session: Session, limit: int) -> None:
@@ -23,7 +23,7 @@ class Detector:
         self.description = description
         self.labels = description.labels
         self.name = description.name
-        self.limit = limit if shape.batch is None else min(limit, shape.batch)
+        self.limit = limit
         self._session = session
         # A model with a fixed batch gets it whole, whatever is in its last rows.
         self._rows = shape.batch

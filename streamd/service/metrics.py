@@ -100,9 +100,7 @@ class StreamCollector(Collector):
         stages = HistogramMetricFamily(
             "streamd_stage_seconds", "Time a published frame spent in a stage.", labels=["stream", "stage"]
         )
-        age = HistogramMetricFamily(
-            "streamd_frame_age_seconds", "Received to published.", labels=["stream"]
-        )
+        age = HistogramMetricFamily("streamd_frame_age_seconds", "Received to published.", labels=["stream"])
         for name, stream in self._vitals.streams.items():
             for stage in Stage:
                 counts, count, total_s = stream.times.cumulative(stage, _BOUNDS_S)
@@ -148,7 +146,9 @@ class MetricsServer:
 
             def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
                 page = pages.get(self.path.partition("?")[0])
-                code, kind, body = page() if page else (404, "text/plain", b"/metrics /healthz /readyz /streams\n")
+                code, kind, body = (
+                    page() if page else (404, "text/plain", b"/metrics /healthz /readyz /streams\n")
+                )
                 self.send_response(code)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))

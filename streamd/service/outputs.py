@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -49,7 +50,9 @@ class LineFile:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
             if self._regular:
-                os.ftruncate(self._descriptor, self._at)
+                # A device, such as /dev/full, has no length to cut.
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, self._at)
             raise OutputError(write_failure(self.name, error)) from error
         self._at += len(lines)
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from loguru import logger
 
+from streamd.core.errors import ConfigError
 from streamd.models.description import Description, describe
 from streamd.models.detector import Detector
-from streamd.models.engines import default_cache_dir
+from streamd.models.engines import default_folder
 from streamd.models.selection import Rules, rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.heads import FAMILIES
+from streamd.models.presets import PRESETS
+from streamd.models.session import NAMES, RuntimeOptions, open_session
 from streamd.service.config import Batch, Input, Model, Runtime, Stream
+from streamd.service.loading import Tables
+
+CPU = NAMES["cpu"]
+
+
+def known_names() -> Tables:
+    """The names that a configuration may give to `model.head` and `model.input`."""
+    return Tables(heads=tuple(FAMILIES), inputs=tuple(PRESETS))
 
 
 @contextmanager
@@ -26,7 +38,9 @@ def open_detector(description: Description, options: RuntimeOptions) -> Iterator
     with open_session(description.path, description.graph, options) as session:
         for note in session.notes:
             logger.info("{}: {}", description.name, note)
-        yield Detector(description, session, options.batch_limit), session.warm_ms
+        # On the CPU a batch takes as long as its pictures one by one, and all of them wait for the last.
+        limit = 1 if session.provider == CPU else session.batch
+        yield Detector(description, session, limit), session.warm_ms
 
 
 def describe_configured(model: Model) -> Description:
@@ -43,19 +57,21 @@ def runtime_options(runtime: Runtime, batch: Batch) -> RuntimeOptions:
         fallback=runtime.fallback,
         precision=runtime.precision,
         device=runtime.device,
-        cache_dir=runtime.cache_dir or default_cache_dir(),
+        cache_dir=runtime.cache_dir or default_folder(os.environ),
         batch_limit=batch.limit,
     )
 
 
 def rules_of(stream: Stream, labels: tuple[str, ...]) -> Rules:
     """A stream's rules for a model with these labels. Raises ConfigError, led by the stream's key."""
-    confidence = {**stream.confidence.classes, "default": stream.confidence.default}
-    return rules_for(
-        labels,
-        confidence=confidence,
-        iou=stream.iou,
-        classes=stream.classes,
-        region=stream.region,
-        min_size=stream.min_size,
-    )
+    try:
+        return rules_for(
+            labels,
+            confidence={**stream.confidence.classes, "default": stream.confidence.default},
+            iou=stream.iou,
+            classes=stream.classes,
+            region=stream.region,
+            min_size=stream.min_size,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"streams.{stream.id}.{error}") from error

@@ -20,10 +20,17 @@ def result_of(*, keypoints: bool = False, pts: float | None = 1.5, sar: Fraction
     frame.pts, frame.sar = pts, sar
     points = np.array([[[1.234, 5.678]]], np.float32) if keypoints else None
     seen = Detections(
-        np.array([[1.005, 2.119, 3.999, 4]], np.float32), np.array([0.91239], np.float32), np.array([0]), points
+        np.array([[1.005, 2.119, 3.999, 4]], np.float32),
+        np.array([0.91239], np.float32),
+        np.array([0]),
+        points,
     )
-    frame.stamps.run = frame.stamps.inferred = frame.stamps.posted = frame.stamps.encoded = frame.stamps.prepared
-    return Result(frame, frame.lane.ledger.published(), seen, "m@12345678", ("person",), "CPUExecutionProvider")
+    frame.stamps.run = frame.stamps.inferred = frame.stamps.posted = frame.stamps.encoded = (
+        frame.stamps.prepared
+    )
+    return Result(
+        frame, frame.lane.ledger.published(), seen, "m@12345678", ("person",), "CPUExecutionProvider"
+    )
 
 
 def validate(name: str, message: object) -> dict[str, object]:
