@@ -66,13 +66,16 @@ class InputShape:
 class Placement:
     """Where a source picture lies in the model's input: x_input = x_source * scale_x + offset_x, likewise y.
 
-    Source coordinates are stored pixels of the upright picture.
+    Source coordinates are stored pixels of the upright picture. `width` and `height` are the size of the
+    picture in the input, in whole pixels: two sources of one scale may still leave another border.
     """
 
     scale_x: float
     scale_y: float
     offset_x: float
     offset_y: float
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(slots=True)
