@@ -91,7 +91,7 @@ def test_no_file_is_long_and_no_name_is_empty_of_meaning(path: Path) -> None:
 
 
 def test_importing_streamd_loads_nothing_heavy() -> None:
-    heavy = "cv2 av onnxruntime onnx zmq pydantic numpy msgspec loguru rich".split()
+    heavy = ["cv2", "av", "onnxruntime", "onnx", "zmq", "pydantic", "numpy", "msgspec", "loguru", "rich"]
     code = f"import sys, streamd; print([m for m in {heavy!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

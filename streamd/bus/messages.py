@@ -32,7 +32,6 @@ def result_message(result: Result, run: str, published_us: int) -> wire.ResultMe
     """The message of a result whose `encoded` is stamped."""
     frame = result.frame
     return wire.ResultMessage(
-        schema="streamd.result/1",
         run=run,
         stream=frame.lane.stream,
         epoch=frame.lane.epoch,
@@ -58,7 +57,6 @@ def offline_result(result: Result, source: str, index: int, *, timings: bool) ->
     """The line of a result of an offline run. Without `timings` it holds nothing that differs between runs."""
     frame = result.frame
     line = wire.OfflineResult(
-        schema="streamd.result/1",
         source=source,
         input=index,
         frame=frame.number,

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-ResultSchema = Literal["streamd.result/1"]
-EventSchema = Literal["streamd.event/1"]
-StatusSchema = Literal["streamd.status/1"]
-EndSchema = Literal["streamd.end/1"]
+# The field `schema` that leads every message: always written, and checked when a message is read.
+RESULT = "streamd.result/1"
+EVENT = "streamd.event/1"
+STATUS = "streamd.status/1"
+END = "streamd.end/1"
 
 StreamEventName = Literal["connecting", "live", "stalled", "lost", "ended", "reset", "removed"]
 DaemonEventName = Literal[
@@ -43,10 +44,9 @@ class Object(Struct, omit_defaults=True):
     keypoints: list[tuple[float, float]] | UnsetType = UNSET
 
 
-class ResultMessage(Struct, omit_defaults=True, kw_only=True):
+class ResultMessage(Struct, omit_defaults=True, kw_only=True, tag_field="schema", tag=RESULT):
     """What was seen in one frame of a stream (topic `streamd/<stream>/results`)."""
 
-    schema: ResultSchema
     run: str
     stream: str
     epoch: int
@@ -67,10 +67,9 @@ class ResultMessage(Struct, omit_defaults=True, kw_only=True):
     objects: list[Object]
 
 
-class EventMessage(Struct, omit_defaults=True, kw_only=True):
+class EventMessage(Struct, omit_defaults=True, kw_only=True, tag_field="schema", tag=EVENT):
     """Something happened to a stream, or to the daemon (then without `stream` and `epoch`)."""
 
-    schema: EventSchema = msgspec.field(default="streamd.event/1")
     run: str
     stream: str | UnsetType = UNSET
     epoch: int | UnsetType = UNSET
@@ -94,10 +93,9 @@ class StreamStatus(Struct, omit_defaults=True, kw_only=True):
     dropped: int
 
 
-class StatusMessage(Struct, omit_defaults=True, kw_only=True):
+class StatusMessage(Struct, omit_defaults=True, kw_only=True, tag_field="schema", tag=STATUS):
     """The whole daemon, each second (topic `streamd/_daemon/status`)."""
 
-    schema: StatusSchema = msgspec.field(default="streamd.status/1")
     run: str
     version: str
     uptime_s: float
@@ -107,10 +105,9 @@ class StatusMessage(Struct, omit_defaults=True, kw_only=True):
     replay: bool | UnsetType = UNSET
 
 
-class OfflineResult(Struct, omit_defaults=True, kw_only=True):
+class OfflineResult(Struct, omit_defaults=True, kw_only=True, tag_field="schema", tag=RESULT):
     """One line of `streamd detect --jsonl`. The last four only with `--timings`."""
 
-    schema: ResultSchema
     source: str
     input: int
     frame: int
@@ -128,10 +125,9 @@ class OfflineResult(Struct, omit_defaults=True, kw_only=True):
     stages_ms: Millis | UnsetType = UNSET
 
 
-class OfflineEnd(Struct, omit_defaults=True, kw_only=True):
+class OfflineEnd(Struct, omit_defaults=True, kw_only=True, tag_field="schema", tag=END):
     """Closes an input of `streamd detect --jsonl`. `reason` says why it is not complete, `detail` where."""
 
-    schema: EndSchema = msgspec.field(default="streamd.end/1")
     source: str
     input: int
     frames: int

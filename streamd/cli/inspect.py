@@ -34,7 +34,7 @@ def inspect(
         ("size", f"{found.graph.input.width}x{found.graph.input.height} (width x height)"),
         ("batch", "any" if found.graph.input.batch is None else str(found.graph.input.batch)),
         ("head", f"{found.family} ({found.head_reason})"),
-        ("classes", f"{len(found.labels)}: {_shortened(found.labels)}"),
+        ("classes", f"{len(found.labels)} ({found.labels_reason}): {_shortened(found.labels)}"),
         (
             "pictures",
             f"{contract.order} * {contract.scale:.6g}, mean {_triple(contract.mean)}, std {_triple(contract.std)}",
@@ -44,8 +44,6 @@ def inspect(
     ]
     for name, text in rows:
         print(f"{name:<9} {text}")
-    for note in found.notes:
-        print(f"{'note':<9} {note}")
 
 
 def _shortened(labels: tuple[str, ...], most: int = 8) -> str:

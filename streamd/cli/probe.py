@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamd.cli import options
 from streamd.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamd.sources import SourceRequest
 
 
 def probe(
@@ -35,8 +38,7 @@ def probe(
     """
     import threading
 
-    from streamd.sources import SourceRequest, Transport
-    from streamd.sources import probing
+    from streamd.sources import SourceRequest, Transport, probing
 
     if (url is None) == (config is None):
         raise UsageError("name a URL, or a stream of a configuration with -c FILE --stream ID")
@@ -52,3 +54,31 @@ def probe(
             url=url, username=username, password=password, transport=Transport(transport), timeout_s=timeout
         )
     print(probing.report(probing.probe(request, threading.Event())))
+
+
+def _configured(config: Path, stream: str | None) -> SourceRequest:
+    """The source of a configured stream."""
+    from streamd.service.loading import load
+    from streamd.service.streams import request_of
+
+    streams = {found.id: found for found in load(config).streams}
+    if stream is None and len(streams) == 1:
+        (stream,) = streams
+    if stream not in streams:
+        raise UsageError(f"{config}: --stream must be one of {', '.join(streams)}")
+    return request_of(streams[stream])
+
+
+def _refuse_credentials(url: str) -> None:
+    """A password on a command line is there for everybody to read."""
+    from streamd.service.address import checked_url
+
+    try:
+        checked_url(url, secret=False)
+    except ValueError as error:
+        raise UsageError(
+            f"the URL {error}"
+            if "credentials" not in str(error)
+            else "the URL holds credentials, which everybody can read in the list of processes; "
+            "use --username (the password is asked for), --password-file, or -c FILE --stream ID"
+        ) from None

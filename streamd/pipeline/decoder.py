@@ -42,14 +42,22 @@ class EveryPicture:
 
 
 class RateLimit:
-    """At most `max_fps` pictures a second of arrival, as evenly as they come."""
+    """At most `max_fps` pictures a second, as evenly as they come: of arrival, or of media time (`by_pts`).
 
-    def __init__(self, max_fps: float) -> None:
+    A file is decoded ahead of its pace, so only its own time tells how many a second it has.
+    """
+
+    def __init__(self, max_fps: float, *, by_pts: bool = False) -> None:
         self._interval_ns = int(NS_PER_S / max_fps)
+        self._by_pts = by_pts
         self._due_ns: int | None = None
 
     def wants(self, number: int, picture: Picture) -> bool:
         now = picture.received_ns
+        if self._by_pts and picture.pts is not None:
+            now = int(picture.pts * NS_PER_S)
+            if self._due_ns is not None and now < self._due_ns - 2 * self._interval_ns:
+                self._due_ns = None  # the file began anew, or its time jumped back
         # A tenth of an interval of slack: a 30 fps camera that jitters still gives 15 of 15, not 14.
         if self._due_ns is not None and now < self._due_ns - self._interval_ns // 10:
             return False

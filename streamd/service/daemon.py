@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -18,6 +18,7 @@ from streamd.core.errors import ConfigError, OutputError
 from streamd.core.secrets import Redactor
 from streamd.core.timing import NS_PER_MS, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
+from streamd.models.session import NAMES
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox
 from streamd.pipeline.ring import Rings
@@ -61,9 +62,12 @@ class Daemon:
             group=config.publish.group,
             times_of=self._times_of,
         )
-        beats = {"infer": lambda: self.worker.beat_ns, "publish": lambda: self._publisher.beat_ns}
+        beats: dict[str, Callable[[], int]] = {
+            "infer": lambda: self.worker.beat_ns,
+            "publish": lambda: self._publisher.beat_ns,
+        }
         self._vitals = Vitals(self._streams, detector, config.runtime.precision, redact, beats)
-        self.worker = Worker(detector, self._rings, self._outbox, on_batch=self._vitals.count_batch)
+        self.worker: Worker = Worker(detector, self._rings, self._outbox, on_batch=self._vitals.count_batch)
 
     def run(self) -> list[str]:
         """Serve; blocks the main thread. Names of threads that did not end within the deadline.
@@ -102,6 +106,9 @@ class Daemon:
         crew.start("infer", self.worker.run)
         self._vitals.ready.set()
         self._announcer.daemon("ready", f"publishing on {self._publisher.endpoint}")
+        wanted = NAMES[self._config.runtime.providers[0]]
+        if self._detector.provider != wanted:
+            logger.warning("the model runs on {}, not on {}", self._detector.provider, wanted)
         logger.info(
             "ready: {} on {}, publishing on {}",
             self._detector.name,

@@ -117,19 +117,7 @@ class Stream:
 
     def _attempt(self, stop: threading.Event) -> None:
         """Open the source once and feed its pictures. Raises SourceError; returns when it ended."""
-        config = self.config
-        password = config.password.get_secret_value() if config.password else None
-        request = SourceRequest(
-            url=config.url,
-            username=config.username,
-            password=password,
-            transport=Transport(config.transport),
-            reader=Reader(config.reader),
-            timeout_s=config.timeout_s,
-            tls=Tls(config.tls.verify, str(config.tls.ca) if config.tls.ca else None),
-            video=config.video,
-            hardware=Hardware(config.hardware),
-        )
+        config, request = self.config, request_of(self.config)
         self._live_since_ns = 0
         with open_source(request, stop) as source:
             for note in source.notes:
@@ -154,7 +142,9 @@ class Stream:
 
     def _feed_for(self, source: Source) -> Feed:
         config = self.config
-        selection: Selection = EveryPicture() if config.max_fps is None else RateLimit(config.max_fps)
+        selection: Selection = EveryPicture()
+        if config.max_fps is not None:
+            selection = RateLimit(config.max_fps, by_pts=not source.live)
         paced = not source.live and config.pace == "media"
         self.lane.urgent = source.live or paced
         return Feed(
@@ -207,3 +197,18 @@ class Stream:
             self._announce(self.lane, state, reason, detail)
         if state in ("live", "ended", "stalled"):
             logger.info("{}: {}{}", self.config.id, state, f" ({detail})" if detail else "")
+
+
+def request_of(config: StreamConfig) -> SourceRequest:
+    """What a configured stream asks of its source."""
+    return SourceRequest(
+        url=config.url,
+        username=config.username,
+        password=config.password.get_secret_value() if config.password else None,
+        transport=Transport(config.transport),
+        reader=Reader(config.reader),
+        timeout_s=config.timeout_s,
+        tls=Tls(config.tls.verify, str(config.tls.ca) if config.tls.ca else None),
+        video="best" if isinstance(config.video, str) else config.video,
+        hardware=Hardware(config.hardware),
+    )

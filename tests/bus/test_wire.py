@@ -83,5 +83,26 @@ def test_an_offline_line_holds_no_clock_unless_asked() -> None:
     assert timed.keys() - line.keys() == {"clock", "dropped", "received_us", "stages_ms"}
 
 
+@pytest.mark.parametrize(
+    ("name", "message", "schema"),
+    [
+        ("event", wire.EventMessage(run="r", n=1, at_us=2, event="ready"), "streamd.event/1"),
+        (
+            "status",
+            wire.StatusMessage(run="r", version="1", uptime_s=1.0, provider="p", model="m", streams={}),
+            "streamd.status/1",
+        ),
+        ("offline_end", wire.OfflineEnd(source="a", input=0, frames=1, complete=True), "streamd.end/1"),
+    ],
+)
+def test_every_message_says_which_it_is(name: str, message: object, schema: str) -> None:
+    plain = validate(name, message)
+    assert list(plain)[0] == "schema"
+    assert plain["schema"] == schema
+    without = {key: value for key, value in plain.items() if key != "schema"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(without, wire.schema_of(name))
+
+
 def test_topics_are_closed() -> None:
     assert not wire.topic("cam10", "results").startswith(b"streamd/cam1/")
