@@ -68,11 +68,12 @@ def is_target_size(tensor: Tensor) -> bool:
 
 
 def spell(tensors: Sequence[Tensor]) -> str:
-    """Tensors as people write them: `images float32 [1, 3, 640, 640]`."""
-    return ", ".join(
+    """Tensors as people write them, in one line: `images float32 [1, 3, 640, 640]`."""
+    text = ", ".join(
         f"{tensor.name} {tensor.dtype} [{', '.join('?' if d is None else str(d) for d in tensor.shape)}]"
         for tensor in tensors
     )
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _channels_first(picture: Tensor, path: Path) -> bool:

@@ -20,7 +20,7 @@ from tests.support import plain_pixels, reference_data
 from tests.support.matching import Objects, Tally, compare
 from tests.support.reference_data import Reference, needs_data
 
-# Nothing in these two files tells how pictures must be prepared: they are YOLOX with another family's outputs.
+# Nothing in these files tells how pictures must be prepared: they are YOLOX with another family's outputs.
 INPUT_TO_SET = {"yolox_nano_416_v8head": "yolox", "yolox_nano_416_e2e": "yolox"}
 WEAK = "fastestdet_352"  # a tiny model, sensitive to the resizer: outside the pool
 TIMELINE_PARTS = 4

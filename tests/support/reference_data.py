@@ -1,4 +1,4 @@
-"""Real models, clips and their reference detections, found through STREAMD_TEST_DATA; tests skip without them."""
+"""Real models, clips and their reference detections, from STREAMD_TEST_DATA; tests skip without them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ needs_data = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Reference:
-    """What a model says to one picture. xyxy float32 [n, 4] in pixels of the upright source, scores float32 [n]."""
+    """What a model says to one picture; xyxy float32 [n, 4] is in pixels of the upright source."""
 
     file: str
     frame: int | None
