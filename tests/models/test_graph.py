@@ -232,6 +232,15 @@ def test_external_weights_elsewhere_are_refused(location: str, tmp_path: Path) -
         read_graph(external(folder / "m.onnx", location))
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Protobuf hands them out as bytes."""
+    content = dataclasses.replace(PLAIN, metadata={"imgsz": "320"}).proto().SerializeToString()
+    path = tmp_path / "m.onnx"
+    for name in (b"images", b"output0", b"imgsz", b"320"):
+        path.write_bytes(content.replace(name, b"\xff" * len(name)))
+        read_graph(path)
+
+
 def test_mutations_never_surprise(tmp_path: Path) -> None:
     """Flipped bytes give a graph or one of our errors, nothing else."""
     random = np.random.default_rng(7)
