@@ -39,7 +39,7 @@ def read_graph(path: Path, size: tuple[int, int] | None = None) -> Graph:
     """
     model = _parse(_read(path), path)
     files = (path, *_weight_files(model, path))
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = {_text(entry.key): _text(entry.value) for entry in model.metadata_props}
     weights = {tensor.name for tensor in model.graph.initializer}
     weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
     # Older exporters list the weights among the inputs.
@@ -93,7 +93,9 @@ def _weight_files(model: onnx.ModelProto, path: Path) -> list[Path]:
     names = set()
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            names.add(next((entry.value for entry in tensor.external_data if entry.key == "location"), ""))
+            names.add(
+                next((_text(entry.value) for entry in tensor.external_data if entry.key == "location"), "")
+            )
     files = []
     for name in sorted(names):
         if not name or "\0" in name or PurePosixPath(name).is_absolute():
@@ -146,12 +148,17 @@ def _tensor(value: onnx.ValueInfoProto, path: Path) -> Tensor:
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
     except (KeyError, TypeError, ValueError):
         dtype = f"type {kind.elem_type}"
-    return Tensor(value.name, dtype, _shape(kind.shape))
+    return Tensor(_text(value.name), dtype, _shape(kind.shape))
+
+
+def _text(value: str | bytes) -> str:
+    """Protobuf gives bytes where a damaged file holds no UTF-8."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _shape(shape: onnx.TensorShapeProto) -> tuple[int | str | None, ...]:
     return tuple(
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else _text(dim.dim_param) or None
         for dim in shape.dim
     )
 

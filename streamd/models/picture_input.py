@@ -13,6 +13,7 @@ from streamd.models.contract import InputShape, Tensor
 
 DEFAULT_SIDE = 640
 LARGEST_SIDE = 16384
+_MOST_SPELLED = 6
 DTYPES = ("float32", "float16", "uint8")
 
 
@@ -68,11 +69,13 @@ def is_target_size(tensor: Tensor) -> bool:
 
 
 def spell(tensors: Sequence[Tensor]) -> str:
-    """Tensors as people write them: `images float32 [1, 3, 640, 640]`."""
-    return ", ".join(
+    """Tensors as people write them, in one line: `images float32 [1, 3, 640, 640]`."""
+    text = ", ".join(
         f"{tensor.name} {tensor.dtype} [{', '.join('?' if d is None else str(d) for d in tensor.shape)}]"
-        for tensor in tensors
+        for tensor in tensors[:_MOST_SPELLED]
     )
+    text += f" and {len(tensors) - _MOST_SPELLED} more" if len(tensors) > _MOST_SPELLED else ""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _channels_first(picture: Tensor, path: Path) -> bool:

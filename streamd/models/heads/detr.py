@@ -70,7 +70,7 @@ class RawDetr:
         queries, class_ids = queries[best], class_ids[best]
         place = rows.floats(places[queries])
         with np.errstate(all="ignore"):
-            if len(place) and np.nanmedian(place[:, :2]) > _FARTHEST:
+            if rows.typical(place[:, :2]) > _FARTHEST:
                 raise ModelError(
                     "the model's boxes are pixels, not relative as head detr reads them beside logits"
                 )

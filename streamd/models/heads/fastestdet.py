@@ -19,7 +19,7 @@ _STRIDE = 16
 
 @dataclass(slots=True)
 class FastestDet:
-    """Channels: objectness, tx, ty, tw, th, classes. places float32 [cells, 2]; side (width, height) pixels."""
+    """Channels: objectness, tx, ty, tw, th, classes. places float32 [cells, 2]; side: width, height."""
 
     output: str
     classes: int | None
@@ -38,7 +38,7 @@ class FastestDet:
             place = columns[picked, 1:5]
             down, across = self.shape
             cell = self.side / np.array([across, down], np.float32)
-            centres = (self.places[picked] + np.tanh(place[:, :2])) * cell
+            centres = rows.floats((self.places[picked] + np.tanh(place[:, :2])) * cell)
             boxes = rows.corners(centres, self.side * rows.sigmoid(place[:, 2:]))
         return rows.candidates(boxes, best, class_ids)
 

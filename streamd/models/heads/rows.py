@@ -108,6 +108,12 @@ def best_with_objectness(raw: Array, floors: Floats) -> tuple[NDArray[np.intp], 
     return likely[picked], scores, class_ids
 
 
+def typical(values: Floats) -> float:
+    """The median of the finite ones, which no outlier moves; 0 when there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
+
+
 def corners(centres: Floats, sizes: Floats) -> Floats:
     """Boxes x1, y1, x2, y2 from centres [n, 2] and sizes [n, 2]."""
     half = sizes / 2

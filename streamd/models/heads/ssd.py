@@ -34,7 +34,7 @@ class Ssd:
         picked, scores, class_ids = rows.best_classes(rows.floats(raw[:, 1:]), floors)
         corners = rows.floats(places[picked])
         with np.errstate(all="ignore"):
-            if len(corners) and np.nanmedian(corners[:, 2:]) > _FARTHEST:
+            if rows.typical(corners[:, 2:]) > _FARTHEST:
                 raise ModelError(
                     "the model's boxes are pixels, not relative as head ssd reads them; set another head"
                 )

@@ -38,7 +38,7 @@ class Yolox:
         place = rows.floats(raw[picked, :4])
         stride = self.strides[picked]
         with np.errstate(all="ignore"):
-            if len(place) and np.nanmedian(place[:, 2:]) > _LARGEST_LOG:
+            if rows.typical(place[:, 2:]) > _LARGEST_LOG:
                 raise ModelError(
                     f"the model's output {self.output!r} holds decoded boxes, not a YOLOX grid; "
                     "set head: yolov5, which reads them"
