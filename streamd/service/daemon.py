@@ -103,6 +103,7 @@ class Daemon:
         if self._config.metrics.listen is not None:
             server = MetricsServer(self._config.metrics.listen, self._vitals)
             crew.start("http", partial(server.run, crew.stop))
+            logger.info("metrics on port {}", server.port)
         crew.start("infer", self.worker.run)
         self._vitals.ready.set()
         self._announcer.daemon("ready", f"publishing on {self._publisher.endpoint}")
