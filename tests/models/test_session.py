@@ -1,0 +1,315 @@
+"""Sessions on tiny graphs made on the spot: the chain, its refusals, the warm-up, and silence on stderr."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec._core
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from streamd.core.errors import MissingFileError, ModelError, ProviderError
+from streamd.models import gpu, libraries
+from streamd.models.assignment import AssignmentError, judge
+from streamd.models.contract import Graph, InputShape, Tensor
+from streamd.models.session import RuntimeOptions, open_session
+
+ROOT = Path(__file__).parents[2]
+
+
+def graph(batch: int | None, *further: Tensor) -> Graph:
+    shape = InputShape("images", 8, 8, True, np.dtype(np.float32), batch)
+    picture = Tensor("images", "float32", (batch or "n", 3, 8, 8))
+    outputs = (Tensor("double", "float32", (None,)), Tensor("plain", "float32", (None,)))
+    return Graph((picture, *further), outputs, {}, shape)
+
+
+def save(
+    path: Path, nodes: Sequence[onnx.NodeProto], batch: int | None, *further: onnx.ValueInfoProto
+) -> Path:
+    """A model with outputs in another order than its graph's, whose last is the picture itself."""
+    picture = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch or "n", 3, 8, 8])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("double", "plain")]
+    constants = [
+        helper.make_tensor("two", TensorProto.FLOAT, [1], [2.0]),
+        helper.make_tensor("fixed", TensorProto.INT64, [4], [1, 3, 8, 8]),
+        helper.make_tensor("nine", TensorProto.INT64, [1], [9]),
+    ]
+    made = helper.make_graph(nodes, "g", [picture, *further], outputs, constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+PLAIN = helper.make_node("Identity", ["images"], ["plain"])
+GOOD = [helper.make_node("Mul", ["images", "two"], ["double"]), PLAIN]
+ONLY_ONE = [
+    helper.make_node("Reshape", ["images", "fixed"], ["flat"]),
+    helper.make_node("Mul", ["flat", "two"], ["double"]),
+    PLAIN,
+]
+NEVER = [helper.make_node("Gather", ["images", "nine"], ["double"], axis=1), PLAIN]
+
+
+def options(
+    *providers: str, fallback: bool = True, batch_limit: int = 4, cache: Path = Path("/nowhere")
+) -> RuntimeOptions:
+    return RuntimeOptions(providers, fallback, "fp16", 0, cache, batch_limit, cpu_threads=1)  # type: ignore[arg-type]
+
+
+def has_gpu() -> bool:
+    try:
+        libraries.load(libraries.CUDA)
+        gpu.read_gpu(0)
+    except libraries.LibraryError:
+        return False
+    return True
+
+
+needs_no_gpu = pytest.mark.skipif(has_gpu(), reason="gpu: there is one here")
+needs_gpu = pytest.mark.skipif(not has_gpu(), reason="gpu: no NVIDIA GPU with CUDA here")
+
+
+def test_it_runs_and_gives_outputs_in_the_graphs_order(tmp_path: Path) -> None:
+    with open_session(save(tmp_path / "m.onnx", GOOD, None), graph(None), options("cpu")) as session:
+        assert session.provider == "CPUExecutionProvider"
+        assert session.providers == ("CPUExecutionProvider",)
+        assert (session.batch, session.notes) == (4, [])
+        assert session.warm_ms > 0
+        picture = np.random.default_rng(1).random((3, 3, 8, 8), np.float32)
+        double, plain = session.run({"images": picture})
+        np.testing.assert_array_equal(double, picture * 2)
+        np.testing.assert_array_equal(plain, picture)
+    with pytest.raises(ProviderError, match="closed"):
+        session.run({"images": picture})
+
+
+def test_a_fixed_batch_is_the_sessions_batch(tmp_path: Path) -> None:
+    with open_session(save(tmp_path / "m.onnx", GOOD, 2), graph(2), options("cpu")) as session:
+        assert session.batch == 2
+
+
+def test_a_model_that_only_claims_to_take_any_batch_gets_what_it_can(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", ONLY_ONE, None)
+    with open_session(model, graph(None), options("cpu")) as session:
+        assert session.batch == 1
+        assert len(session.notes) == 2
+        assert session.notes[0].startswith("a batch of 4 does not run")
+        session.run({"images": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def test_further_inputs_are_warmed_with_a_plausible_size(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["sizes"], ["size"], keepdims=0),
+        helper.make_node("Cast", ["size"], ["scale"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["images", "scale"], ["double"]),
+        PLAIN,
+    ]
+    sizes = helper.make_tensor_value_info("sizes", TensorProto.INT64, ["n", 2])
+    model = save(tmp_path / "m.onnx", nodes, None, sizes)
+    described = graph(None, Tensor("sizes", "int64", ("n", 2)))
+    with open_session(model, described, options("cpu")) as session:
+        assert session.batch == 4
+
+
+@needs_no_gpu
+def test_the_chain_ends_on_the_cpu_and_says_why(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    with open_session(model, graph(None), options("tensorrt", "cuda", "cpu")) as session:
+        assert session.provider == "CPUExecutionProvider"
+        assert len(session.notes) == 2
+        for provider, note in zip(("tensorrt", "cuda"), session.notes, strict=True):
+            assert note.startswith(f"{provider} does not run here: lib")
+            assert " is missing (" in note
+
+
+@needs_no_gpu
+@pytest.mark.parametrize("first", ["tensorrt", "cuda"])
+def test_without_fallback_the_first_provider_or_none(tmp_path: Path, first: str) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    with pytest.raises(ProviderError) as caught:
+        open_session(model, graph(None), options(first, "cpu", fallback=False))
+    message = str(caught.value)
+    assert caught.value.exit_code == 1
+    assert message.startswith(f"{first} does not run here: libcuda.so.1 is missing (install NVIDIA's driver")
+    assert message.endswith("runtime.fallback is false, so nothing else is tried")
+    assert "\n" not in message
+
+
+@needs_no_gpu
+def test_a_chain_without_the_cpu_never_ends_there(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    with pytest.raises(ProviderError, match=r"tensorrt does not .*; cuda does not"):
+        open_session(model, graph(None), options("tensorrt", "cuda"))
+
+
+def test_without_fallback_the_cpu_runs_when_it_is_first(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    with open_session(model, graph(None), options("cpu", "cuda", fallback=False)) as session:
+        assert session.provider == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("providers", [("cpu",), ("tensorrt", "cuda", "cpu")])
+def test_a_model_that_fails_at_its_first_run_is_the_models_fault(
+    tmp_path: Path, providers: tuple[str, ...]
+) -> None:
+    model = save(tmp_path / "m.onnx", NEVER, None)
+    with pytest.raises(ModelError) as caught:
+        open_session(model, graph(None), options(*providers))
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert message.startswith(f"{model}: it loads but fails at its first run: ")
+    assert "out of data bounds" in message
+    assert "\n" not in message
+    assert "ONNXRuntimeError" not in message
+
+
+BROKEN = {"text": b"not a model", "empty": b"", "zeros": bytes(999)}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "zeros", "unknown operator", "bad types"])
+def test_an_unusable_file_is_the_models_fault(tmp_path: Path, damage: str) -> None:
+    path = save(tmp_path / "m.onnx", GOOD, None)
+    content = path.read_bytes()
+    if damage == "unknown operator":
+        save(path, [helper.make_node("Nonsense", ["images"], ["double"]), PLAIN], None)
+    elif damage == "bad types":
+        save(path, [helper.make_node("Mul", ["images", "nine"], ["double"]), PLAIN], None)
+    else:
+        path.write_bytes(BROKEN.get(damage, content[: len(content) // 2]))
+    with pytest.raises(ModelError) as caught:
+        open_session(path, graph(None), options("cpu"))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ONNX Runtime does not take the model: ")
+
+
+def test_a_model_that_is_not_there_may_come_back(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        open_session(tmp_path / "gone.onnx", graph(None), options("cpu"))
+
+
+def test_wrong_feeds_are_one_line(tmp_path: Path) -> None:
+    with open_session(save(tmp_path / "m.onnx", GOOD, None), graph(None), options("cpu")) as session:
+        for feeds in ({}, {"images": np.zeros((1, 3, 9, 9), np.float32)}, {"images": np.zeros((1, 3, 8, 8))}):
+            with pytest.raises(ModelError) as caught:
+                session.run(feeds)
+            assert "\n" not in str(caught.value)
+
+
+def test_who_runs_what_is_judged_by_where_the_work_is() -> None:
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    assert judge({cuda: ["Conv", "Relu"]}, cuda) == []
+    assert judge({cpu: ["Conv"]}, cpu) == []
+    (remark,) = judge({cuda: ["Conv"], cpu: ["Gather", "Concat", "Gather"]}, cuda)
+    assert (
+        remark
+        == "CUDAExecutionProvider leaves 3 of the model's nodes to CPUExecutionProvider: Concat, Gather"
+    )
+    with pytest.raises(AssignmentError, match="leaves FusedConv on the CPU"):
+        judge({cuda: ["MatMul"], cpu: ["FusedConv", "Gather"]}, cuda)
+    with pytest.raises(AssignmentError, match="none of the model's 2 nodes"):
+        judge({cpu: ["Mul", "Add"]}, cuda)
+
+
+SILENT = """
+import sys
+from pathlib import Path
+from tests.models.test_session import GOOD, NEVER, graph, options, save
+from streamd.core.errors import ModelError
+from streamd.models.session import _create, NAMES, open_session
+folder = Path(sys.argv[1])
+chain = options("tensorrt", "cuda", "cpu", cache=folder)
+with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as session:
+    import numpy
+    session.run({"images": numpy.zeros((2, 3, 8, 8), numpy.float32)})
+    for feeds in ({}, {"images": numpy.zeros((1, 1), numpy.float32)}):
+        try:
+            session.run(feeds)
+        except ModelError:
+            pass
+for name in NAMES.values():  # past the check of the libraries, where ONNX Runtime itself complains
+    try:
+        _create(folder / "good.onnx", [(name, {})], 1, {})
+    except Exception:
+        pass
+(folder / "bad.onnx").write_bytes(b"nonsense")
+for bad in (save(folder / "never.onnx", NEVER, None), folder / "bad.onnx"):
+    try:
+        open_session(bad, graph(None), chain)
+    except ModelError:
+        pass
+"""
+
+
+def test_nothing_of_onnx_runtime_reaches_the_terminal(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT, str(tmp_path)], cwd=ROOT, capture_output=True, check=True, timeout=60
+    )
+    assert done.stderr == b""
+    assert done.stdout == b""
+
+
+def test_importing_the_session_loads_neither_onnx_nor_a_gpu_library() -> None:
+    code = "import sys, streamd.models.session; print('onnx' in sys.modules, 'libcud' in open('/proc/self/maps').read())"  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+def test_a_missing_library_is_named_with_what_mends_it(tmp_path: Path) -> None:
+    odd = libraries.Library("libnowhere.so.7", "some/wheel")
+    with pytest.raises(libraries.LibraryError) as caught:
+        libraries.load((odd,), tmp_path)
+    assert str(caught.value) == 'libnowhere.so.7 is missing (pip install "streamd[tensorrt]")'
+
+
+def test_a_library_that_cannot_be_loaded_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "libbroken.so.1").write_bytes(b"\x7fELF, but no more")
+    with pytest.raises(libraries.LibraryError, match=r"^libbroken.so.1 cannot be loaded: .*file too short"):
+        libraries.load((libraries.Library("libbroken.so.1", "some"),), tmp_path)
+
+
+def test_libraries_are_found_where_wheels_put_them(tmp_path: Path) -> None:
+    placed = tmp_path / "some" / "libstreamdhere.so.1"
+    placed.parent.mkdir()
+    shutil.copy(msgspec._core.__file__, placed)  # any shared library will do
+    libraries.load((libraries.Library(placed.name, "some"),), tmp_path)
+    assert str(placed) in Path("/proc/self/maps").read_text()
+
+
+@needs_no_gpu
+def test_without_a_driver_the_gpu_is_a_clear_line() -> None:
+    with pytest.raises(libraries.LibraryError, match=r"libcuda.so.1 is missing \(install NVIDIA's driver"):
+        gpu.read_gpu(0)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_cuda_runs_what_the_cpu_runs(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    picture = np.random.default_rng(1).random((2, 3, 8, 8), np.float32)
+    with open_session(model, graph(None), options("cuda", fallback=False)) as session:
+        assert session.provider == "CUDAExecutionProvider"
+        np.testing.assert_allclose(session.run({"images": picture})[0], picture * 2)
+
+
+@pytest.mark.tensorrt
+@needs_gpu
+def test_tensorrt_builds_once(tmp_path: Path) -> None:
+    try:
+        libraries.load(libraries.TENSORRT)
+    except libraries.LibraryError as error:
+        pytest.skip(f"tensorrt: {error}")
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    told: list[str] = []
+    for _ in range(2):
+        chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+        with open_session(model, graph(None), chain, told.append) as session:
+            assert session.provider == "TensorrtExecutionProvider"
+    assert len([line for line in told if line.startswith("building")]) == 1
