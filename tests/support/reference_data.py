@@ -22,6 +22,8 @@ def folder() -> Path | None:
     return Path(named) if named else None
 
 
+data_root = folder
+
 needs_data = pytest.mark.skipif(
     folder() is None, reason=f"{VARIABLE} is not set: the folder with models/, videos/, images/ and expected/"
 )

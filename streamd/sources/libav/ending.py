@@ -74,3 +74,29 @@ def jpeg_is_whole(data: bytes) -> bool:
         at += 1 if data[at + 1 : at + 2] == b"\xff" else 2 + int.from_bytes(data[at + 2 : at + 4])
     # In the scan itself 0xff is only ever followed by 0x00 or a restart marker.
     return data.find(b"\xff\xd9", at) >= 0
+
+
+def matroska_is_cut(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `head` is a Matroska or WebM file shorter than it says.
+
+    libav ends such a file in silence, and up to a cluster may be missing. Element sizes are RFC 8794's: the
+    leading zero bits of the first byte count the bytes that follow it; all ones mean unknown.
+    """
+    if not head.startswith(b"\x1a\x45\xdf\xa3"):
+        return False
+    at = 4
+    for identifier in (b"", b"\x18\x53\x80\x67"):  # the EBML header's size, then the segment's
+        if head[at : at + len(identifier)] != identifier:
+            return False
+        at += len(identifier)
+        if at >= len(head) or not head[at]:
+            return False
+        length = 9 - head[at].bit_length()
+        mask = (1 << (7 * length)) - 1
+        content = int.from_bytes(head[at : at + length]) & mask
+        if content == mask:
+            return False
+        at += length
+        if not identifier:
+            at += content
+    return size < at + content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from av.container import InputContainer
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import path_of, shown
 from streamd.sources.inputs import PICTURES
+from streamd.sources.libav.ending import matroska_is_cut
 from streamd.sources.libav.faults import plain
 from streamd.sources.libav.options import file_options
 from streamd.sources.libav.reading import LibavSource
@@ -42,10 +44,19 @@ def open_file(request: SourceRequest, stop: threading.Event) -> LibavSource:
     head = _head(path, shown(request.url))
     container = _open(path, head, request)
     try:
-        source = LibavSource(container, pick(container, request), request, live=False, stop=stop)
+        source = LibavSource(
+            container,
+            pick(container, request),
+            request,
+            live=False,
+            stop=stop,
+            reopen=(lambda: open_file(replace(request, threads=1), stop)) if request.threads != 1 else None,
+        )
     except BaseException:
         container.close()
         raise
+    if matroska_is_cut(head, os.path.getsize(path)):
+        source.note_cut("the file is shorter than it says")
     if request.hardware is Hardware.CUDA:
         source.note("hardware: cuda is not there yet; decoding on the CPU")
     try:
@@ -62,7 +73,7 @@ def _head(path: str, name: str) -> bytes:
             kind = "a folder" if os.path.isdir(path) else "not a regular file"
             raise SourceError(Reason.NOT_FOUND, f"{name}: this is {kind}; name a video or picture file")
         with open(path, "rb") as file:
-            head = file.read(16)
+            head = file.read(256)
     except FileNotFoundError as error:
         raise SourceError(Reason.NOT_FOUND, f"{name}: there is no such file; check the path") from error
     except (OSError, ValueError) as error:
@@ -82,7 +93,7 @@ def _open(path: str, head: bytes, request: SourceRequest) -> InputContainer:
         return av.open(f"file:{path}", format=form, options=file_options(), metadata_errors="replace")
     except av.error.FFmpegError as error:
         name = shown(request.url)
-        if b"git-lfs" in _beginning(path):
+        if b"git-lfs" in head:
             raise SourceError(
                 Reason.CORRUPT, f"{name}: this is a Git LFS pointer, not the video; run `git lfs pull`"
             ) from error
@@ -90,8 +101,3 @@ def _open(path: str, head: bytes, request: SourceRequest) -> InputContainer:
             Reason.CORRUPT,
             f"{name}: not a video, or cut before anything can be read ({plain(error)}); get a whole copy",
         ) from error
-
-
-def _beginning(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(128)

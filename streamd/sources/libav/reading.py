@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -44,7 +44,8 @@ class _Arrival:
 class LibavSource:
     """One opened container and the decoder of one of its video streams. Used in one thread only.
 
-    See `streamd.sources.source.Source` for what it offers.
+    See `streamd.sources.source.Source` for what it offers. `reopen` opens the same file anew for decoding with
+    one thread: PyAV drops what comes after an error while it empties a decoder with several.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class LibavSource:
         request: SourceRequest,
         live: bool,
         stop: threading.Event,
+        reopen: Callable[[], LibavSource] | None = None,
     ) -> None:
         self._container = container
         self._stream = stream
         self._request = request
         self._stop = stop
+        self._reopen = reopen
         self._views = PlaneViews()
         self._ahead: deque[Picture] = deque()
         self._reader = self._decode_all()
@@ -114,6 +117,10 @@ class LibavSource:
     def note(self, line: str) -> None:
         """Add a line to `notes`."""
         self._notes.append(line)
+
+    def note_cut(self, why: str) -> None:
+        """The file is known to be cut, whatever reading it will say."""
+        self._ending.read_error = why
 
     def look_ahead(self) -> None:
         """Decode the first picture now: it alone says how the picture stands and whether there is one at all.
@@ -171,7 +178,16 @@ class LibavSource:
             picture = self._picture(frame, arrival)
             if picture is not None:
                 yield picture
-        self._judge_end()
+        if self._reopen is not None and (self.damaged or self._ending.fault() is not None):
+            yield from self._rest_with_one_thread(self._reopen)
+        else:
+            self._judge_end()
+
+    def _rest_with_one_thread(self, reopen: Callable[[], LibavSource]) -> Iterator[Picture]:
+        with reopen() as again:
+            for index, picture in enumerate(again.pictures()):
+                if index >= self._decoded:
+                    yield picture
 
     def _prepare_decoder(self) -> None:
         # Given to `av.open`, these would never reach the decoder.
@@ -180,8 +196,10 @@ class LibavSource:
             context.thread_count = 1
             context.flags |= Flags.low_delay | Flags.copy_opaque
         else:
-            context.thread_count = self._request.threads
-            context.thread_type = "AUTO"
+            # A format that states no length tells of a cut only by its last picture, and with several threads
+            # the decoder's mark of damage may come after the picture.
+            declares = declares_length(self._container.format.name)
+            context.thread_count = self._request.threads if declares else 1
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets with content, until the end, the stop flag, or (live) the first error."""
