@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def describe(
 
 def _input(found: Found, graph: Graph, wanted: str | InputContract) -> tuple[InputContract, bool, str]:
     """The contract, whether it is known, and from where."""
-    contract, known, reason = _contract(found, graph.metadata, wanted)
+    contract, known, reason = _contract(found, graph, wanted)
     if graph.input.dtype != np.uint8 or (contract.scale, contract.mean, contract.std) == (
         1.0,
         (0.0,) * 3,
@@ -131,13 +130,12 @@ def _input(found: Found, graph: Graph, wanted: str | InputContract) -> tuple[Inp
     return plain, known, f"{reason}; uint8: values stay 0 to 255"
 
 
-def _contract(
-    found: Found, metadata: Mapping[str, str], wanted: str | InputContract
-) -> tuple[InputContract, bool, str]:
+def _contract(found: Found, graph: Graph, wanted: str | InputContract) -> tuple[InputContract, bool, str]:
     if isinstance(wanted, InputContract):
         return wanted, True, "set"
     if wanted != "auto":
         return preset(wanted), True, f"set ({wanted})"
+    metadata = graph.metadata
     written = metadata.get("streamd.input", "").strip()
     if written:
         return _written(written), True, "metadata streamd.input"
@@ -146,6 +144,9 @@ def _contract(
     family = found.family
     if family.name in _ONE_CONTRACT:
         return family.contract, True, f"head family {family.name}"
+    if len(graph.inputs) > 1:
+        # RT-DETR, D-FINE, DEIM and their like: whoever exports with target sizes prepares pictures alike.
+        return family.contract, True, f"head family {family.name} with target sizes"
     named = next(name for name, contract in PRESETS.items() if contract == family.contract)
     return (
         family.contract,

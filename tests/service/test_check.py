@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from streamd.cli.check import check
+from tests.support.number_model import make_number_model
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def run(tmp_path: Path):
 
 
 def test_a_good_file_shows_its_values_and_what_would_run(run, tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").touch()
+    make_number_model(tmp_path / "m.onnx")
     (tmp_path / "clip.mp4").touch()
     result = run(
         "model: {path: m.onnx}\nstreams:\n  gate: {url: 'rtsp://h/', username: u, password: hunter2}\n"
@@ -68,6 +69,23 @@ def test_files_that_are_not_there_end_with_1(run, tmp_path: Path) -> None:
         f"{tmp_path}/streamd.yaml:5: streams.a.url: no such file: {tmp_path}/gone.mp4",
         f"{tmp_path}/streamd.yaml:6: streams.b.tls.ca: no such file: {tmp_path}/ca.pem",
     ]
+
+
+def test_a_class_that_the_model_does_not_have_is_named_with_the_nearest(run, tmp_path: Path) -> None:
+    make_number_model(tmp_path / "m.onnx")
+    (tmp_path / "a.mp4").touch()
+    result = run("model: {path: m.onnx}\nstreams: {a: {url: a.mp4, classes: [bit0, bitt1]}}\n")
+    assert result.exit_code == 2
+    assert "streams.a.classes" in result.stderr
+    assert "bit1" in result.stderr
+
+
+def test_a_model_that_is_no_model_ends_with_2(run, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_text("not a model")
+    (tmp_path / "a.mp4").touch()
+    result = run("model: {path: m.onnx}\nstreams: {a: {url: a.mp4}}\n")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_no_configuration_ends_with_1(run, tmp_path: Path) -> None:
