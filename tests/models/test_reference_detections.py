@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from streamd.models.contract import Array, Placement
+from streamd.models.contract import Array, Detections, Placement
 from streamd.models.description import Description, describe
 from streamd.models.selection import rules_for, select
 from tests.support import plain_pixels, reference_data
-from tests.support.matching import Objects, Tally, compare
+from tests.support.matching import IOU, Objects, Tally, compare, iou_matrix
 from tests.support.reference_data import Reference, needs_data
 
 # Nothing in these files tells how pictures must be prepared: they are YOLOX with another family's outputs.
@@ -48,7 +48,6 @@ def tally_of(name: str, part: slice = slice(None)) -> Tally:
     session = session_for(model)
     threshold = expected.preprocessing["conf_threshold"]
     rules = rules_for(model.labels, confidence=threshold, iou=expected.preprocessing["nms_iou"] or 1.0)
-    by_name = name.startswith("timeline.") and model.head.classes != 1
     by_file: dict[str, dict[int | None, Reference]] = defaultdict(dict)
     for reference in expected.references[part]:
         by_file[reference.file][reference.frame] = reference
@@ -57,24 +56,25 @@ def tally_of(name: str, part: slice = slice(None)) -> Tally:
         frames = None if None in references else {frame for frame in references if frame is not None}
         for index, picture in plain_pixels.pictures(where / file, frames):
             batch, placement = prepared(picture, model)
-            outputs = session.run(None, model.feeds(batch))
-            candidates = model.head.decode(outputs, 0, rules.floors)
+            candidates = model.head.decode(session.run(None, model.feeds(batch)), 0, rules.floors)
             height, width = picture.shape[:2]
             found = select(candidates, placement, width, height, rules, model.head.nms)
-            reference = references[index]
-            classes = [model.labels[number] if by_name else str(number) for number in found.class_ids]
-            wanted = reference.classes
-            if name.startswith("timeline.") and not by_name:
-                wanted = ["0"] * len(wanted)  # one class; the model has no name for it
-            total.add(
-                compare(
-                    Objects(wanted, reference.scores, reference.xyxy),
-                    Objects(classes, found.scores, found.boxes),
-                    threshold,
-                    f"{file}#{index}",
-                )
-            )
+            objects = Objects(found.class_ids, found.scores, found.boxes)
+            total.add(compare(references[index].objects, objects, threshold, f"{file}#{index}"))
+            assert_landmarks(references.pop(index), found)
+        assert not references, f"{file}: pictures that did not come: {sorted(references, key=str)}"
     return total
+
+
+def assert_landmarks(reference: Reference, found: Detections) -> None:
+    """They lie where the reference has them, within a tenth of the box's width, in boxes that both have."""
+    if not reference.keypoints.size:
+        return
+    assert found.keypoints is not None
+    overlaps = iou_matrix(reference.objects.boxes, found.boxes)
+    for number, other in zip(*np.nonzero(overlaps >= IOU), strict=True):
+        allowed = 0.1 * (found.boxes[other, 2] - found.boxes[other, 0])
+        assert np.abs(reference.keypoints[number] - found.keypoints[other]).max() <= allowed
 
 
 @needs_data

@@ -125,4 +125,4 @@ def _is_distance(graph: Graph, index: int) -> tuple[bool, bool]:
     return (tensor.shape[2] == _SIDES, tensor.name.lower().startswith(("dis", "reg", "bbox")))
 
 
-FAMILY = Family("nanodet", PRESETS["nanodet"], recognise, build)
+FAMILY = Family("nanodet", PRESETS["nanodet"], recognise, build, shared=True)

@@ -77,4 +77,4 @@ def _outputs(graph: Graph) -> tuple[int, int] | None:
     return None
 
 
-FAMILY = Family("ssd", PRESETS["ssd"], recognise, build)
+FAMILY = Family("ssd", PRESETS["ssd"], recognise, build, shared=True)

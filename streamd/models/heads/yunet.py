@@ -85,4 +85,4 @@ def _index(graph: Graph) -> dict[tuple[str, int], int] | None:
     return index if len(index) == 12 == len(graph.outputs) else None
 
 
-FAMILY = Family("yunet", PRESETS["yunet"], recognise, build)
+FAMILY = Family("yunet", PRESETS["yunet"], recognise, build, shared=True, labels=("face",))
