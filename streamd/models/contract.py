@@ -159,3 +159,7 @@ class Family:
     """Why this graph is of the family, in a few words for people; None when it is not."""
     build: Callable[[Graph], Head]
     """Raises ModelError when the outputs do not fit the family."""
+    shared: bool = False
+    """Whether all exports of the family want their pictures alike; else `contract` is only a guess."""
+    labels: tuple[str, ...] = ()
+    """The names of the classes where they follow from the family."""

@@ -18,8 +18,6 @@ from streamd.models.metadata import is_ultralytics
 from streamd.models.presets import PRESETS, preset
 from streamd.models.recognition import Found, find_head
 
-_ONE_CONTRACT = ("yolox", "nanodet", "ssd", "yunet", "fastestdet")
-"""Families whose exports all want their pictures alike; for the others the head does not tell."""
 _CHUNK = 1 << 20
 
 
@@ -93,11 +91,9 @@ def describe(
     try:
         found = find_head(graph, head)
         contract, known, reason = _input(found, graph, input)
-        names, source = labels_of(found.head.classes, graph.metadata, labels)
+        names, source = labels_of(found, graph.metadata, labels)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    if names == ("class_0",) and labels == "auto" and found.family.name == "yunet":
-        names, source = ("face",), "yunet finds faces"
     return Description(
         path,
         _sha256(graph.files),
@@ -139,15 +135,15 @@ def _contract(found: Found, graph: Graph, wanted: str | InputContract) -> tuple[
     written = metadata.get("streamd.input", "").strip()
     if written:
         return _written(written), True, "metadata streamd.input"
-    if is_ultralytics(metadata):
-        return PRESETS["ultralytics"], True, "Ultralytics' metadata"
     family = found.family
-    if family.name in _ONE_CONTRACT:
+    if family.shared:
         return family.contract, True, f"head family {family.name}"
     if len(graph.inputs) > 1:
         # RT-DETR, D-FINE, DEIM and their like: whoever exports with target sizes prepares pictures alike.
         return family.contract, True, f"head family {family.name} with target sizes"
-    named = next(name for name, contract in PRESETS.items() if contract == family.contract)
+    if is_ultralytics(metadata) and family.contract == PRESETS["ultralytics"]:
+        return family.contract, True, "Ultralytics' metadata"
+    named = next((name for name, contract in PRESETS.items() if contract == family.contract), family.name)
     return (
         family.contract,
         False,

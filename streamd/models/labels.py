@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from streamd.core.errors import ConfigError, MissingFileError, ModelError
 from streamd.models.metadata import class_names
+from streamd.models.recognition import Found
 
 COCO_CLASSES = 80
 
@@ -22,18 +23,17 @@ def coco() -> tuple[str, ...]:
     return tuple(text.split("\n")[:COCO_CLASSES])
 
 
-def labels_of(
-    classes: int | None, metadata: Mapping[str, str], labels: Labels
-) -> tuple[tuple[str, ...], str]:
+def labels_of(found: Found, metadata: Mapping[str, str], labels: Labels) -> tuple[tuple[str, ...], str]:
     """The names by class number, and where they come from, for people.
 
-    classes: how many the outputs tell, None when they do not; then the metadata's names do, else the labels.
+    Where the outputs do not tell how many classes there are, the metadata's names do, else the labels.
     Raises ConfigError when the names that are set are not as many as the classes, ModelError when those of
     the metadata are not, MissingFileError for a file that cannot be read.
     """
+    classes = found.head.classes
     written = class_names(metadata)
     if labels == "auto":
-        return _auto(classes, written)
+        return _auto(found, written)
     if labels == "coco":
         names, source = coco(), "coco"
     elif isinstance(labels, str | Path):
@@ -49,7 +49,8 @@ def labels_of(
     return names, f"set ({source})"
 
 
-def _auto(classes: int | None, written: tuple[str, ...] | None) -> tuple[tuple[str, ...], str]:
+def _auto(found: Found, written: tuple[str, ...] | None) -> tuple[tuple[str, ...], str]:
+    classes = found.head.classes
     if written:
         if classes not in (None, len(written)):
             raise ModelError(
@@ -58,15 +59,13 @@ def _auto(classes: int | None, written: tuple[str, ...] | None) -> tuple[tuple[s
             )
         return written, "metadata"
     if classes is None:
-        return (
-            coco(),
-            "guess: COCO's 80 names; the outputs do not tell how many classes there are, set labels",
-        )
+        return coco(), "guess: COCO's; the outputs do not tell how many classes there are, set labels"
+    if classes == len(found.family.labels):
+        return found.family.labels, f"head family {found.family.name}"
     if classes == COCO_CLASSES:
         return coco(), "COCO's, as there are 80 classes"
-    return tuple(
-        f"class_{number}" for number in range(classes)
-    ), "numbers; nothing names the classes, set labels"
+    numbered = tuple(f"class_{number}" for number in range(classes))
+    return numbered, "numbers; nothing names the classes, set labels"
 
 
 def _read(path: Path) -> tuple[str, ...]:

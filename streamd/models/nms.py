@@ -35,16 +35,21 @@ def ranking(scores: Floats) -> NDArray[np.intp]:
 
 def _greedy(boxes: Floats, iou: float) -> NDArray[np.bool_]:
     """Which boxes of one class stay; they are sorted, best first."""
-    x1, y1, x2, y2 = boxes.T
-    areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    overlaps = np.triu(_overlapping(boxes, iou), k=1)
     stays = np.ones(len(boxes), np.bool_)
-    for best in range(len(boxes) - 1):
-        if not stays[best]:
-            continue
-        rest = slice(best + 1, None)
-        width = np.minimum(x2[rest], x2[best]) - np.maximum(x1[rest], x1[best])
-        height = np.minimum(y2[rest], y2[best]) - np.maximum(y1[rest], y1[best])
-        common = np.maximum(width, 0) * np.maximum(height, 0)
-        # Not a division: two empty boxes have a union of 0.
-        stays[rest] &= common <= iou * (areas[rest] + areas[best] - common)
+    for best in np.flatnonzero(overlaps.any(axis=1)):
+        if stays[best]:
+            stays &= ~overlaps[best]
     return stays
+
+
+def _overlapping(boxes: Floats, iou: float) -> NDArray[np.bool_]:
+    """Which pairs overlap by more than `iou`: bool [n, n]. All pairs at once: numpy's price is per call."""
+    x1, y1, x2, y2 = boxes.T
+    width = np.minimum.outer(x2, x2) - np.maximum.outer(x1, x1)
+    height = np.minimum.outer(y2, y2) - np.maximum.outer(y1, y1)
+    common = np.maximum(width, 0) * np.maximum(height, 0)
+    areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    # Not a division: two empty boxes have a union of 0.
+    more: NDArray[np.bool_] = common > iou * (np.add.outer(areas, areas) - common)
+    return more

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from streamd.core.errors import ConfigError
+from streamd.core.nearest import nearest
 from streamd.models.contract import Fit, InputContract, Order
 
 _ZERO = (0.0, 0.0, 0.0)
@@ -36,10 +34,3 @@ def preset(name: str) -> InputContract:
     raise ConfigError(
         f"input: {name!r} is not known{nearest(name, PRESETS)}; there are: auto, {', '.join(PRESETS)}"
     )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`, did you mean 'person'?` for people who mistype; empty when nothing is near."""
-    names = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    return f", did you mean {names[close[0]]!r}?" if close else ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamd.core.errors import ConfigError, ModelError
+from streamd.core.nearest import nearest
 from streamd.models.contract import Family, Graph, Head
 from streamd.models.heads import FAMILIES
 from streamd.models.picture_input import spell
-from streamd.models.presets import nearest
 from streamd.models.refusals import by_metadata, by_outputs
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.core.errors import ConfigError
+from streamd.core.nearest import nearest
 from streamd.models.contract import Candidates, Detections, Floats, Placement
 from streamd.models.nms import ranking, suppress
-from streamd.models.presets import nearest
 
 DEFAULT_CONFIDENCE = 0.25
 _ON_EDGE = 1e-6

@@ -13,7 +13,7 @@ import pytest
 from streamd.core.errors import ModelError
 from streamd.models.contract import Array, Candidates
 from streamd.models.description import Description, describe
-from streamd.models.heads import FAMILIES
+from streamd.models.heads import FAMILIES, rows
 from tests.support import planted
 from tests.support.tiny_models import Tiny
 
@@ -191,3 +191,16 @@ def test_class_numbers_beyond_the_labels_are_left_out(tmp_path: Path) -> None:
     outputs["output0"][1, 5] = -1
     model = describe(Tiny(outputs).write(tmp_path), labels=["a", "b", "c"])
     assert decode(model, run(model, 1)).class_ids.tolist() == [1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_likely_is_what_comparing_numbers_says(dtype: type[np.floating[Any]]) -> None:
+    """Half precision is compared by its bits; too many may come, too few may not."""
+    special = [0.0, -0.0, 1.0, -1.0, 0.25, 0.2499, 0.2501, 6e-8, -6e-8, 65504.0, np.inf, -np.inf, np.nan]
+    values = np.array(special, np.float32).astype(dtype)[:, None]
+    for floor in (0.0, 6e-8, 0.25, 0.3, 1.0, np.inf):
+        found = set(rows.likely(values, floor, axis=1).tolist())
+        needed = set(np.flatnonzero(values[:, 0].astype(np.float32) >= np.float32(floor)).tolist())
+        surplus = [float(values[index, 0]) for index in found - needed]
+        assert needed - found <= {1}  # minus nought is as good as nothing
+        assert all(np.isnan(one) or abs(one - floor) <= 1e-3 or np.isinf(floor) for one in surplus)

@@ -1,66 +1,82 @@
 """Real models over real pictures say what an independent decoding of the same models says.
 
-Run with `-s` to see the table.
+The pictures take the product's own way: opened by `streamd.sources`, prepared by the letterbox, run by the
+session, read by the head, selected by the rules. Run with `-s` to see the table.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
-from numpy.typing import NDArray
 
-from streamd.models.contract import Array, Placement
+from streamd.core.picture import Picture
+from streamd.models.contract import Detections
 from streamd.models.description import Description, describe
-from streamd.models.selection import rules_for, select
-from tests.support import plain_pixels, reference_data
+from streamd.models.detector import Detector
+from streamd.models.preprocess import Letterbox
+from streamd.models.selection import Rules, rules_for
+from streamd.models.session import RuntimeOptions, open_session
+from streamd.sources import SourceRequest, open_source
+from tests.support import reference_data
 from tests.support.matching import Objects, Tally, compare
 from tests.support.reference_data import Reference, needs_data
 
 # Nothing in these files tells how pictures must be prepared: they are YOLOX with another family's outputs.
 INPUT_TO_SET = {"yolox_nano_416_v8head": "yolox", "yolox_nano_416_e2e": "yolox"}
 WEAK = "fastestdet_352"  # a tiny model, sensitive to the resizer: outside the pool
-TIMELINE_PARTS = 4
+OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, 1)
 
 
-def prepared(picture: NDArray[np.uint8], model: Description) -> tuple[Array, Placement]:
-    """How a picture becomes input. The one place to change for another pixel path."""
-    return plain_pixels.prepare(picture, model.contract, model.graph.input)
+def pictures_of(path: Path, wanted: set[int] | None) -> Iterator[tuple[int | None, Picture]]:
+    """The wanted pictures of a clip with their index, or the only one of an image file with None."""
+    with open_source(SourceRequest(str(path)), threading.Event()) as source:
+        for index, picture in enumerate(source.pictures()):
+            if wanted is None:
+                yield None, picture
+            elif index in wanted:
+                yield index, picture
+                if index == max(wanted):
+                    return
 
 
-def session_for(model: Description) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+def detections_of(model: Description, path: Path, wanted: set[int] | None, rules: Rules) -> Iterator[
+    tuple[int | None, Detections]
+]:  # fmt: skip
+    """What the model sees in each wanted picture."""
+    letterbox = Letterbox(model.contract, model.graph.input)
+    slot = np.zeros(model.graph.input.picture, model.graph.input.dtype)
+    placement = None
+    with open_session(model.path, model.graph, OPTIONS) as session:
+        detector = Detector(model, session, 1)
+        for index, picture in pictures_of(path, wanted):
+            placement = letterbox.write(picture, slot, placement)
+            size = (picture.width, picture.height)
+            yield index, detector.read(detector.run([slot]), 0, placement, size, rules)
 
 
-def tally_of(name: str, part: slice = slice(None)) -> Tally:
-    """The comparison over (some of) the pictures of one file of expected/."""
+def tally_of(name: str) -> Tally:
+    """The comparison over the pictures of one file of expected/."""
     where = reference_data.folder()
     assert where is not None
     expected = reference_data.load(name)
     stem = Path(expected.model).stem
     model = describe(where / expected.model, input=INPUT_TO_SET.get(stem, "auto"))
-    session = session_for(model)
     threshold = expected.preprocessing["conf_threshold"]
     rules = rules_for(model.labels, confidence=threshold, iou=expected.preprocessing["nms_iou"] or 1.0)
     by_name = name.startswith("timeline.") and model.head.classes != 1
     by_file: dict[str, dict[int | None, Reference]] = defaultdict(dict)
-    for reference in expected.references[part]:
+    for reference in expected.references:
         by_file[reference.file][reference.frame] = reference
     total = Tally()
     for file, references in by_file.items():
         frames = None if None in references else {frame for frame in references if frame is not None}
-        for index, picture in plain_pixels.pictures(where / file, frames):
-            batch, placement = prepared(picture, model)
-            outputs = session.run(None, model.feeds(batch))
-            candidates = model.head.decode(outputs, 0, rules.floors)
-            height, width = picture.shape[:2]
-            found = select(candidates, placement, width, height, rules, model.head.nms)
+        seen = 0
+        for index, found in detections_of(model, where / file, frames, rules):
             reference = references[index]
             classes = [model.labels[number] if by_name else str(number) for number in found.class_ids]
             wanted = reference.classes
@@ -74,6 +90,8 @@ def tally_of(name: str, part: slice = slice(None)) -> Tally:
                     f"{file}#{index}",
                 )
             )
+            seen += 1
+        assert seen == len(references), file
     return total
 
 
@@ -97,13 +115,10 @@ def test_every_model_says_what_its_references_say() -> None:
 
 
 @needs_data
-@pytest.mark.parametrize("part", range(TIMELINE_PARTS))
 @pytest.mark.parametrize("name", reference_data.names("timeline.*.json") or ["timeline"])
-def test_every_frame_of_the_timelines(name: str, part: int) -> None:
-    frames = len(reference_data.load(name).references)
-    bounds = [frames * step // TIMELINE_PARTS for step in (part, part + 1)]
-    tally = tally_of(name, slice(*bounds))
-    print(f"\n{tally.row(f'{name} [{bounds[0]}:{bounds[1]}]')}")
+def test_every_frame_of_the_timelines(name: str) -> None:
+    tally = tally_of(name)
+    print(f"\n{tally.row(name)}")
     assert tally.references > 0
     assert tally.met_share >= 0.97, tally.misses
     assert tally.extra_share <= 0.035, tally.misses

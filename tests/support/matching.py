@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamd.models.contract import Floats
 
@@ -47,9 +47,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class Objects:
-    """Some objects of one picture: classes as text, scores float32 [n], boxes float32 [n, 4]."""
+    """Some objects of one picture: classes int64 [n], scores float32 [n], boxes float32 [n, 4]."""
 
-    classes: Sequence[str]
+    classes: NDArray[np.int64]
     scores: Floats
     boxes: Floats
 
@@ -60,9 +60,7 @@ def compare(expected: Objects, found: Objects, threshold: float, what: str) -> T
     Whatever lies within 0.05 of the threshold may meet a counterpart, and is not counted itself.
     """
     overlaps = iou_matrix(expected.boxes, found.boxes)
-    alike = np.array([[a == b for b in found.classes] for a in expected.classes], bool).reshape(
-        overlaps.shape
-    )
+    alike = expected.classes[:, None] == found.classes[None, :]
     near = np.abs(expected.scores[:, None] - found.scores[None, :]) <= SCORE
     overlaps = np.where(alike & near & (overlaps >= IOU), overlaps, 0)
     met, used = set(), set()

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from streamd.models.contract import Floats
+from streamd.models.labels import coco
+from tests.support.matching import Objects
 
 VARIABLE = "STREAMD_TEST_DATA"
 
@@ -31,14 +33,14 @@ needs_data = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Reference:
-    """What a model says to one picture; xyxy float32 [n, 4] is in pixels of the upright source."""
+    """What a model says to one picture, boxes in pixels of the upright source."""
 
     file: str
     frame: int | None
     """Index in decode order; None for an image."""
-    classes: list[str]
-    scores: Floats
-    xyxy: Floats
+    objects: Objects
+    keypoints: Floats
+    """float32 [n, k, 2] in the same pixels; k is 0 for models that have none."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +81,23 @@ def load(name: str) -> Expectation:
 
 
 def _timeline_row(file: str, row: dict[str, Any]) -> Reference:
+    """Timelines name the classes; a detector of persons only counts them as COCO does, from 0."""
     found = row["detections"]
-    return Reference(
-        file,
-        row["frame"],
-        [one[0] for one in found],
-        np.array([one[1] for one in found], np.float32),
-        np.array([one[2:6] for one in found], np.float32).reshape(-1, 4),
+    objects = _objects(
+        [coco().index(one[0]) for one in found], [one[1] for one in found], [one[2:6] for one in found]
     )
+    return Reference(file, row["frame"], objects, np.zeros((len(found), 0, 2), np.float32))
 
 
 def _picture(row: dict[str, Any]) -> Reference:
     found = row["detections"]
-    return Reference(
-        row["file"],
-        row["frame"],
-        [str(one["class_id"]) for one in found],
-        np.array([one["score"] for one in found], np.float32),
-        np.array([one["xyxy"] for one in found], np.float32).reshape(-1, 4),
+    objects = _objects(*([one[key] for one in found] for key in ("class_id", "score", "xyxy")))
+    points = np.array([[point[:2] for point in one.get("keypoints", [])] for one in found], np.float32)
+    count = points.size // (2 * len(found)) if found else 0
+    return Reference(row["file"], row["frame"], objects, points.reshape(len(found), count, 2))
+
+
+def _objects(classes: list[int], scores: list[float], boxes: list[list[float]]) -> Objects:
+    return Objects(
+        np.array(classes, np.int64), np.array(scores, np.float32), np.array(boxes, np.float32).reshape(-1, 4)
     )

@@ -68,4 +68,4 @@ def _fitting(graph: Graph) -> Tensor | None:
     return output if output.shape[2:] == (down, across) else None
 
 
-FAMILY = Family("fastestdet", PRESETS["fastestdet"], recognise, build)
+FAMILY = Family("fastestdet", PRESETS["fastestdet"], recognise, build, shared=True)

@@ -38,7 +38,7 @@ class NanoDet:
         """See `Head.decode`."""
         scores, distances = self._split(outputs, row, len(floors))
         picked, best, class_ids = rows.best_classes(scores, floors)
-        bins = distances[picked].reshape(-1, 4, _BINS)
+        bins = rows.floats(distances[picked]).reshape(-1, 4, _BINS)
         with np.errstate(all="ignore"):
             weights = np.exp(bins - bins.max(axis=2, keepdims=True))
             mean = (weights * np.arange(_BINS, dtype=np.float32)).sum(axis=2) / weights.sum(axis=2)
@@ -47,7 +47,7 @@ class NanoDet:
             boxes = np.concatenate([places - reach[:, :2], places + reach[:, 2:]], axis=1)
         return rows.candidates(boxes, best, class_ids)
 
-    def _split(self, outputs: Sequence[Array], row: int, classes: int) -> tuple[Floats, Floats]:
+    def _split(self, outputs: Sequence[Array], row: int, classes: int) -> tuple[Array, Array]:
         scores, distances = [], []
         for score, distance, cells in self.levels:
             together = score == distance
@@ -55,8 +55,8 @@ class NanoDet:
             sides = (
                 raw if together else rows.picture_row(outputs[distance], row, (cells, _SIDES), "distances")
             )
-            scores.append(rows.floats(raw[:, :classes]))
-            distances.append(rows.floats(sides[:, -_SIDES:]))
+            scores.append(raw[:, :classes])
+            distances.append(sides[:, -_SIDES:])
         return np.concatenate(scores), np.concatenate(distances)
 
 
@@ -125,4 +125,4 @@ def _is_distance(graph: Graph, index: int) -> tuple[bool, bool]:
     return (tensor.shape[2] == _SIDES, tensor.name.lower().startswith(("dis", "reg", "bbox")))
 
 
-FAMILY = Family("nanodet", PRESETS["nanodet"], recognise, build)
+FAMILY = Family("nanodet", PRESETS["nanodet"], recognise, build, shared=True)

@@ -31,7 +31,7 @@ class Ssd:
         """See `Head.decode`."""
         raw = rows.picture_row(outputs[self.scores], row, (self.rows, 1 + len(floors)), "scores")
         places = rows.picture_row(outputs[self.boxes], row, (len(raw), 4), "boxes")
-        picked, scores, class_ids = rows.best_classes(rows.floats(raw[:, 1:]), floors)
+        picked, scores, class_ids = rows.best_classes(raw[:, 1:], floors)
         corners = rows.floats(places[picked])
         with np.errstate(all="ignore"):
             if rows.typical(corners[:, 2:]) > _FARTHEST:
@@ -77,4 +77,4 @@ def _outputs(graph: Graph) -> tuple[int, int] | None:
     return None
 
 
-FAMILY = Family("ssd", PRESETS["ssd"], recognise, build)
+FAMILY = Family("ssd", PRESETS["ssd"], recognise, build, shared=True)

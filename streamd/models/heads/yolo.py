@@ -25,9 +25,8 @@ class Yolo:
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """See `Head.decode`."""
         raw = rows.picture_row(outputs[0], row, (4 + len(floors), self.anchors), self.output)
-        classes = rows.floats(raw[4:])
-        likely = np.flatnonzero(classes.max(axis=0) >= floors.min(initial=np.inf))
-        picked, scores, class_ids = rows.best_classes(classes[:, likely].T, floors)
+        likely = rows.likely(raw[4:], floors.min(), axis=0)
+        picked, scores, class_ids = rows.best_classes(raw[4:, likely].T, floors)
         place = rows.floats(raw[:4, likely[picked]].T)
         with np.errstate(all="ignore"):
             boxes = rows.corners(place[:, :2], place[:, 2:])

@@ -82,4 +82,4 @@ def _fitting(graph: Graph) -> tuple[Tensor, tuple[int, ...]] | None:
     return (output, strides) if strides else None
 
 
-FAMILY = Family("yolox", PRESETS["yolox"], recognise, build)
+FAMILY = Family("yolox", PRESETS["yolox"], recognise, build, shared=True)

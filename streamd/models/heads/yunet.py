@@ -36,22 +36,20 @@ class YuNet:
         """See `Head.decode`."""
         face, there, boxes, points = (self._levels(outputs, row, kind) for kind in _COLUMNS)
         with np.errstate(all="ignore"):
-            scores = np.sqrt(np.clip(face, 0, 1) * np.clip(there, 0, 1))[:, 0]
+            scores = np.sqrt(np.clip(rows.floats(face), 0, 1) * np.clip(rows.floats(there), 0, 1))[:, 0]
             class_ids = np.zeros(len(scores), np.int64)
             kept = rows.reaching(scores, class_ids, floors)
             place, stride = self.places[kept], self.strides[kept]
-            box = boxes[kept]
+            box = rows.floats(boxes[kept])
             corners = rows.corners((place + box[:, :2]) * stride, np.exp(box[:, 2:]) * stride)
-            keypoints = (points[kept].reshape(-1, 5, 2) + place[:, None]) * stride[:, None]
+            keypoints = (rows.floats(points[kept]).reshape(-1, 5, 2) + place[:, None]) * stride[:, None]
         return rows.candidates(corners, scores[kept], class_ids[kept], keypoints)
 
-    def _levels(self, outputs: Sequence[Array], row: int, kind: str) -> Floats:
-        """One kind of output over all strides, float32 [cells, columns]."""
+    def _levels(self, outputs: Sequence[Array], row: int, kind: str) -> Array:
+        """One kind of output over all strides, [cells, columns]."""
         return np.concatenate(
             [
-                rows.floats(
-                    rows.picture_row(outputs[self.index[kind, stride]], row, (cells, _COLUMNS[kind]), kind)
-                )
+                rows.picture_row(outputs[self.index[kind, stride]], row, (cells, _COLUMNS[kind]), kind)
                 for stride, cells in self.level_rows.items()
             ]
         )
@@ -87,4 +85,4 @@ def _index(graph: Graph) -> dict[tuple[str, int], int] | None:
     return index if len(index) == 12 == len(graph.outputs) else None
 
 
-FAMILY = Family("yunet", PRESETS["yunet"], recognise, build)
+FAMILY = Family("yunet", PRESETS["yunet"], recognise, build, shared=True, labels=("face",))
