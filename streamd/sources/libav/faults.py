@@ -50,6 +50,8 @@ def connection_fault(
     reason = network_reason(error, request, elapsed_s)
     if reason is Reason.TIMEOUT:
         advice = f"no data for {elapsed_s:.1f} s; check the camera and the network, or raise timeout_s"
+    elif error.errno == errno.EPROTONOSUPPORT:
+        advice = f"the server does not send over {request.transport}; set transport: auto"
     elif reason in _ADVICE:
         advice = _ADVICE[reason]
     else:

@@ -44,8 +44,8 @@ class _Arrival:
 class LibavSource:
     """One opened container and the decoder of one of its video streams. Used in one thread only.
 
-    See `streamd.sources.source.Source` for what it offers. `reopen` opens the same file anew for decoding with
-    one thread: PyAV drops what comes after an error while it empties a decoder with several.
+    See `streamd.sources.source.Source` for what it offers. `reopen` opens the same file anew for decoding
+    with one thread: PyAV drops what comes after an error while it empties a decoder with several.
     """
 
     def __init__(
@@ -200,6 +200,7 @@ class LibavSource:
             # the decoder's mark of damage may come after the picture.
             declares = declares_length(self._container.format.name)
             context.thread_count = self._request.threads if declares else 1
+            context.thread_type = "AUTO"
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets with content, until the end, the stop flag, or (live) the first error."""
