@@ -124,7 +124,9 @@ class EngineCache:
             try:
                 self._obtain(key, build, tell, lock)
             except OSError as error:
-                raise OutputError(f"the engine cache {self.folder} fails: {error.strerror}") from error
+                raise OutputError(
+                    f"the engine cache {self.folder} fails: {error.strerror or error}"
+                ) from error
             yield self.folder / key.digest
         finally:
             os.close(lock)
@@ -155,7 +157,7 @@ class EngineCache:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
-            problem = f"the engine cache {self.folder} cannot be written: {error.strerror}"
+            problem = f"the engine cache {self.folder} cannot be written: {error.strerror or error}"
             raise OutputError(f"{problem}; set runtime.cache_dir") from error
 
     def _open_lock(self, digest: str) -> int:
@@ -184,7 +186,7 @@ class EngineCache:
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                         return f"{name} has other bytes than when it was built"
         except OSError as error:
-            return f"{Path(error.filename or final).name}: {error.strerror}"
+            return f"{Path(error.filename or final).name}: {error.strerror or error}"
         except (ValueError, KeyError, TypeError, AttributeError):
             return "its manifest cannot be read"
         return None
@@ -207,7 +209,9 @@ class EngineCache:
                 shutil.rmtree(work, ignore_errors=True)
                 raise
         except OSError as error:
-            raise OutputError(f"the engine cannot be kept in {self.folder}: {error.strerror}") from error
+            raise OutputError(
+                f"the engine cannot be kept in {self.folder}: {error.strerror or error}"
+            ) from error
 
     def _prune(self, key: EngineKey, tell: Tell) -> None:
         """Removes what killed builds left, and the engines used longest ago that are over the limits."""
@@ -271,13 +275,20 @@ def _sync(folder: Path) -> None:
 def _discard(folder: Path) -> None:
     """Takes the name away first, so that a kill in between leaves nothing under it."""
     gone = Path(tempfile.mkdtemp(prefix=f"{folder.name}.gone-", dir=folder.parent))
-    folder.rename(gone / folder.name)
-    shutil.rmtree(gone, ignore_errors=True)
+    try:
+        folder.rename(gone / folder.name)
+    finally:
+        shutil.rmtree(gone, ignore_errors=True)
 
 
-def _entries(folder: Path) -> Iterator[tuple[float, Path, int]]:
-    """Each engine's last use, folder and size in bytes."""
+def _entries(folder: Path) -> Iterator[tuple[int, Path, int]]:
+    """Each engine's last use, folder and bytes; what another process removes meanwhile is left out."""
     for manifest in folder.glob(f"*/{MANIFEST}"):
         if re.fullmatch("[0-9a-f]{64}", manifest.parent.name):
-            size = sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file())
-            yield manifest.stat().st_mtime_ns, manifest.parent, size
+            try:
+                files = json.loads(manifest.read_bytes())["files"]
+                yield manifest.stat().st_mtime_ns, manifest.parent, sum(size for size, _ in files.values())
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                yield 0, manifest.parent, 0  # broken, so the first to go

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sysconfig
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,22 +55,22 @@ class LibraryError(Exception):
 def load(libraries: tuple[Library, ...], site_packages: Path | None = None) -> None:
     """Loads the libraries into the process, visible to those loaded later. Raises LibraryError.
 
-    Loading twice does nothing. Any thread; blocks on reading some hundred megabytes the first time.
+    `site_packages`: where to look for wheels instead of everywhere that Python imports from. Loading twice
+    does nothing. Any thread; blocks on reading some hundred megabytes the first time.
     """
-    root = site_packages or Path(sysconfig.get_path("platlib"))
+    roots = [site_packages] if site_packages else [Path(entry) for entry in sys.path if entry]
     for library in libraries:
         try:
-            _open(library, root)
+            _open(library, roots)
         except OSError as error:
             if library.needed:
                 raise LibraryError(f"{_reason(library, error)} ({library.mended_by})") from error
 
 
-def _open(library: Library, root: Path) -> ctypes.CDLL:
-    wheel = root / library.folder / library.soname
-    if library.folder and wheel.is_file():
-        return ctypes.CDLL(str(wheel), mode=os.RTLD_GLOBAL | os.RTLD_NOW)
-    return ctypes.CDLL(library.soname, mode=os.RTLD_GLOBAL | os.RTLD_NOW)
+def _open(library: Library, roots: list[Path]) -> ctypes.CDLL:
+    wheels = (root / library.folder / library.soname for root in roots if library.folder)
+    found = next((str(wheel) for wheel in wheels if wheel.is_file()), library.soname)
+    return ctypes.CDLL(found, mode=os.RTLD_GLOBAL | os.RTLD_NOW)
 
 
 def _reason(library: Library, error: OSError) -> str:

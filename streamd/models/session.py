@@ -117,8 +117,8 @@ def open_session(model: Path, graph: Graph, options: RuntimeOptions, tell: Tell 
     Raises ModelError when the model is unusable, MissingFileError when it is not there, ProviderError when
     no provider runs here, or with `fallback: false` when the first does not.
     """
-    if not model.is_file():
-        raise MissingFileError(f"{model}: no such model file")
+    if not os.access(model, os.R_OK):
+        raise MissingFileError(f"{model}: no such model file, or it may not be read")
     onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     notes: list[str] = []
     with _CREATION:
@@ -131,8 +131,8 @@ def open_session(model: Path, graph: Graph, options: RuntimeOptions, tell: Tell 
                 notes.append(f"{provider} does not run here: {error}")
                 if not options.fallback:
                     break
-    forbidden = "; runtime.fallback is false, so nothing else is tried" if not options.fallback else ""
-    raise ProviderError("; ".join(notes) + forbidden)
+    end = "runtime.providers names no other" if options.fallback else "runtime.fallback is false"
+    raise ProviderError(f"{'; '.join(notes)}; {end}, so nothing else is tried")
 
 
 def _open_cpu(model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:

@@ -43,7 +43,7 @@ _AUTHORITY = re.compile(rf"{_HOST}(?::([0-9]{{1,5}}))?")
 _TCP = re.compile(rf"tcp://({_HOST}|\*):([0-9]{{1,5}})")
 _LISTEN = re.compile(rf"({_HOST}|\*):([0-9]{{1,5}})")
 _SECRET_FIELD = re.compile(
-    r"(?i)(^|[^a-z])(user(name)?|usr|login|pass(word|wd)?|pwd|auth|token|api_?key|secret)="
+    r"(?i)(^|[^a-z])(user(name)?|usr|login|pass[a-z]*|pwd|auth|token|api_?key|secret)="
 )
 # sun_path holds 108 bytes with its closing null.
 _LONGEST_SOCKET_PATH = 107
@@ -84,6 +84,8 @@ def checked_url(url: str, *, secret: bool) -> str:
     kind = kind_of(url)
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in url):
         raise ValueError("holds a control character")
+    if url != url.strip():
+        raise ValueError("starts or ends with a blank")
     if kind not in (Kind.RTSP, Kind.HTTP):
         if not url or url.endswith(":"):
             raise ValueError(f"names nothing; must be {SOURCES}")

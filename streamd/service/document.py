@@ -100,10 +100,11 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = _place(mark) if mark else None
-        raise ConfigFaultsError((Fault(path, place, "", f"not YAML: {error.problem}"),)) from error
-    except yaml.YAMLError as error:
+        # from None: the foreign error quotes the line, which may hold a password
+        raise ConfigFaultsError((Fault(path, place, "", f"not YAML: {error.problem}"),)) from None
+    except yaml.YAMLError:
         problem = "not YAML: a control character that YAML does not allow"
-        raise ConfigFaultsError((Fault(path, None, "", problem),)) from error
+        raise ConfigFaultsError((Fault(path, None, "", problem),)) from None
     value = _plain(root)
     if not isinstance(value, dict):
         problem = "the top level must be a mapping with `model:` and `streams:`"
@@ -213,6 +214,7 @@ class _Builder:
             node = self._sequence(event, events, depth)
         else:
             assert isinstance(event, yaml.ScalarEvent)
+            self._check_text(event)
             plain = event.style is None
             node = _Node(scalar(event.value) if plain else event.value, _place(event.start_mark))
         if event.anchor is not None:
@@ -225,6 +227,7 @@ class _Builder:
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent) or event.tag is not None or event.anchor is not None:
                 raise self._stop(event, "a key must be plain text")
+            self._check_text(event)
             key, place = event.value, _place(event.start_mark)
             child = self._node(next(events), events, depth + 1)
             if key == "<<":
@@ -250,6 +253,11 @@ class _Builder:
             children.append(child)
             self._grow(node, child, event)
         return node
+
+    def _check_text(self, event: yaml.ScalarEvent) -> None:
+        # "\\ud800" in quotes is YAML, but half a character: no file name or message can hold it.
+        if any("\ud800" <= letter <= "\udfff" for letter in event.value):
+            raise self._stop(event, "half of a surrogate pair (\\ud800 to \\udfff), which is no character")
 
     def _grow(self, node: _Node, child: _Node, event: yaml.Event) -> None:
         """Counts what an alias unfolds to, without unfolding it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,13 @@ _INTENTS = {"live": "live", "every": "every frame", "auto": "live, or every fram
 
 
 def absent_files(reading: Reading) -> tuple[Fault, ...]:
-    """A fault for every file that the configuration names and that is not there; all mended by a restart."""
+    """A fault for every file that the configuration names and that is not there; a restart may find it."""
     return tuple(
-        reading.document.fault(keys, f"no such file: {path}" if shown else "no such file", missing=True)
+        reading.document.fault(
+            keys, f"{path if shown else 'it'} is not there, or may not be read", missing=True
+        )
         for keys, path, shown in _files(reading.config)
-        if not path.exists()
+        if not os.access(path, os.R_OK)
     )
 
 

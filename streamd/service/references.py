@@ -84,7 +84,7 @@ def _credential(name: str, environ: Mapping[str, str]) -> str:
     except FileNotFoundError:
         raise LookupError(f"no such credential; the systemd unit needs LoadCredential={name}:FILE") from None
     except OSError as error:
-        raise LookupError(f"the credential cannot be read: {error.strerror}") from error
+        raise LookupError(f"the credential cannot be read: {error.strerror or error}") from error
     if len(raw) > _LARGEST:
         raise LookupError(f"the credential is larger than {_LARGEST} bytes")
     try:

@@ -348,6 +348,35 @@ for n in range(1000):
 """
 
 
+CROWD = """
+import random, sys
+from pathlib import Path
+from streamd.models.engines import EngineCache, EngineKey
+cache, chance = EngineCache(Path(sys.argv[1]), max_engines=2), random.Random(int(sys.argv[2]))
+for _ in range(25):
+    n = chance.randrange(5)
+    def build(work):
+        (work / "folder").mkdir()
+        (work / "folder" / "more").write_bytes(b"more")
+        (work / "m.engine").write_bytes(bytes([n]) * 2000)
+    with cache.engine(EngineKey({"model": n}), build, lambda line: None) as engine:
+        assert (engine / "m.engine").read_bytes() == bytes([n]) * 2000
+"""
+
+
+def test_a_crowd_of_processes_builds_uses_and_prunes_without_harm(tmp_path: Path) -> None:
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-c", CROWD, str(tmp_path), str(seed)], cwd=ROOT, stderr=subprocess.PIPE
+        )
+        for seed in range(4)
+    ]
+    for process in crowd:
+        complaint = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 0, complaint
+    assert not [name for name in names(tmp_path) if "." in name], "nothing half built or half removed is left"
+
+
 @pytest.mark.parametrize("delay_ms", [3, 17, 40, 90])
 def test_a_kill_at_any_moment_leaves_engines_that_are_whole(tmp_path: Path, delay_ms: int) -> None:
     process = subprocess.Popen(

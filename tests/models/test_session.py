@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 
 from streamd.core.errors import MissingFileError, ModelError, ProviderError
 from streamd.models import gpu, libraries
+from streamd.models import session as session_module
 from streamd.models.assignment import AssignmentError, judge
 from streamd.models.contract import Graph, InputShape, Tensor
 from streamd.models.session import RuntimeOptions, open_session
@@ -145,7 +147,7 @@ def test_without_fallback_the_first_provider_or_none(tmp_path: Path, first: str)
 @needs_no_gpu
 def test_a_chain_without_the_cpu_never_ends_there(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", GOOD, None)
-    with pytest.raises(ProviderError, match=r"tensorrt does not .*; cuda does not"):
+    with pytest.raises(ProviderError, match=r"tensorrt does not .*; cuda does not .* names no other"):
         open_session(model, graph(None), options("tensorrt", "cuda"))
 
 
@@ -287,6 +289,85 @@ def test_libraries_are_found_where_wheels_put_them(tmp_path: Path) -> None:
 def test_without_a_driver_the_gpu_is_a_clear_line() -> None:
     with pytest.raises(libraries.LibraryError, match=r"libcuda.so.1 is missing \(install NVIDIA's driver"):
         gpu.read_gpu(0)
+
+
+CARD = gpu.Gpu("a card", "9.0", 132, 8 << 30, "580.1", 13000)
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that says it has all of NVIDIA's libraries and a GPU: what then refuses is ONNX Runtime."""
+    monkeypatch.setattr(libraries, "load", lambda _: None)
+    monkeypatch.setattr(libraries, "tensorrt_version", lambda: "10.13.0")
+    monkeypatch.setattr(libraries, "cuda_runtime_version", lambda: 13000)
+    monkeypatch.setattr(gpu, "read_gpu", lambda _: CARD)
+
+
+@needs_no_gpu
+@pytest.mark.usefixtures("pretended")
+def test_onnx_runtimes_own_fallback_is_noticed(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    told: list[str] = []
+    chain = options("tensorrt", "cuda", "cpu", cache=tmp_path / "cache")
+    with open_session(model, graph(None), chain, told.append) as session:
+        assert session.provider == "CPUExecutionProvider"
+        tensorrt, cuda = session.notes
+    assert tensorrt.startswith("tensorrt does not run here: no session could be made: ")
+    assert "Please install TensorRT libraries" in tensorrt
+    assert cuda == "cuda does not run here: ONNX Runtime made a session on CPUExecutionProvider instead"
+    assert told == ["building the TensorRT engine of m.onnx; this takes minutes, the next start will not"]
+    assert not list((tmp_path / "cache").glob("*/*.engine")), "a build that failed leaves no engine"
+
+
+@pytest.mark.usefixtures("pretended")
+def test_a_cache_that_cannot_be_written_is_a_reason_not_to_take_tensorrt(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    chain = options("tensorrt", fallback=False, cache=tmp_path / "file")
+    with pytest.raises(ProviderError, match=r"cache .* cannot be written: .*; set runtime\.cache_dir"):
+        open_session(model, graph(None), chain)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way through the cache, with the CPU in the place of TensorRT and a file in that of an engine."""
+    opened: list[tuple[bool, str]] = []
+
+    def pretend(
+        model: Path,
+        described: Graph,
+        asked: RuntimeOptions,
+        notes: list[str],
+        providers: session_module.Providers,
+    ) -> session_module.Session:
+        names = [name for name, _ in providers]
+        assert names == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+        folder = Path(providers[0][1]["trt_engine_cache_path"])
+        opened.append(((folder / "m.engine").exists(), folder.name.partition(".")[0]))
+        (folder / "m.engine").write_bytes(b"engine")
+        return session_module._open_cpu(model, described, asked, notes, lambda _: None)
+
+    monkeypatch.setattr(session_module, "_open_on_gpu", pretend)
+    chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+    told: list[str] = []
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    for _ in range(2):
+        with open_session(model, graph(None), chain, told.append) as session:
+            assert session.notes == []
+    assert [there for there, _ in opened] == [False, True, True], "built once, loaded twice"
+    assert len({key for _, key in opened}) == 1
+    assert len(told) == 1
+    fp32 = dataclasses.replace(chain, precision="fp32")
+    larger = dataclasses.replace(chain, batch_limit=8)
+    for changed in (fp32, larger):
+        open_session(model, graph(None), changed, told.append).close()
+    monkeypatch.setattr(gpu, "read_gpu", lambda _: dataclasses.replace(CARD, driver="581.0"))
+    open_session(model, graph(None), chain, told.append).close()
+    save(model, [helper.make_node("Add", ["images", "two"], ["double"]), PLAIN], None)
+    open_session(model, graph(None), chain, told.append).close()
+    assert len(told) == 5, "precision, batches, driver and model each made another engine"
 
 
 @pytest.mark.gpu

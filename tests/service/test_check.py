@@ -64,10 +64,10 @@ def test_files_that_are_not_there_end_with_1(run, tmp_path: Path) -> None:
     )
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines() == [
-        f"{tmp_path}/streamd.yaml:2: model.path: no such file: {tmp_path}/m.onnx",
-        f"{tmp_path}/streamd.yaml:3: model.labels: no such file: {tmp_path}/names.txt",
-        f"{tmp_path}/streamd.yaml:5: streams.a.url: no such file: {tmp_path}/gone.mp4",
-        f"{tmp_path}/streamd.yaml:6: streams.b.tls.ca: no such file: {tmp_path}/ca.pem",
+        f"{tmp_path}/streamd.yaml:2: model.path: {tmp_path}/m.onnx is not there, or may not be read",
+        f"{tmp_path}/streamd.yaml:3: model.labels: {tmp_path}/names.txt is not there, or may not be read",
+        f"{tmp_path}/streamd.yaml:5: streams.a.url: {tmp_path}/gone.mp4 is not there, or may not be read",
+        f"{tmp_path}/streamd.yaml:6: streams.b.tls.ca: {tmp_path}/ca.pem is not there, or may not be read",
     ]
 
 

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a table row is easier to read on one line
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,7 @@ def stream(settings: str) -> str:
         ("model: {path: m}\nstreams:\n  a: {url: 'rtsp://h/a b'}\n", 3, "streams.a.url", "write it as %20"),
         ("model: {path: m}\nstreams:\n  a: {url: 'file:'}\n", 3, "streams.a.url", "names nothing"),
         ("model: {path: m}\nstreams:\n  a: {url: 'file://host/x'}\n", 3, "streams.a.url", "names a host"),
+        ("model: {path: m}\nstreams:\n  a: {url: ' rtsp://h/'}\n", 3, "streams.a.url", "starts or ends with a blank"),
         (stream("pasword: x"), 5, "streams.gate.pasword", "did you mean `password`?"),
         (stream("username: u"), 5, "streams.gate.username", "needs `password`"),
         (stream("password: p"), 5, "streams.gate.password", "needs `username`"),
@@ -157,7 +159,7 @@ def test_every_fault_is_collected_in_the_order_of_the_file(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "url",
     ["rtsp://admin:hunter2@10.0.0.5/s", "rtsp://hunter2@h/", "http://u:hunter2@h:8080/v", "rtsp://u:p@ss/hunter2@h/",
-     "rtsp://u:hunter2#x@h/", "rtsp://u:hunter2?x@h/", "http://h/v?user=u&password=hunter2", "http://h/v?pwd=hunter2",
+     "rtsp://u:hunter2#x@h/", "rtsp://u:hunter2?x@h/", "http://h/v?user=u&password=hunter2", "http://h/v?pwd=hunter2", "http://h/v?Passwort=hunter2", " rtsp://u:hunter2@h/", "rtsp:\\\\u:hunter2@h/",
      "rtsp://h/user=u_password=hunter2_channel=1", "rtsps://h/?token=hunter2", "u:hunter2@h/s", "rtsp://u:hunter2@h h/",
      "RTSP://u:hunter2@h/"],
 )  # fmt: skip
@@ -166,7 +168,7 @@ def test_credentials_in_an_address_are_refused_and_never_shown(tmp_path: Path, u
     (fault,) = error.faults
     assert fault.key == "streams.a.url"
     assert "hunter2" not in str(error) + repr(error) + repr(error.faults)
-    if "://" in url:
+    if "://" in url.lstrip() and not url.startswith(" "):
         assert "`username` and `password`" in fault.problem
 
 
@@ -229,7 +231,7 @@ streams:
   b: {url: x, password: [hunter2], username: {hunter2: 1}}
 """
     error = faults(tmp_path, text)
-    shown = str(error).replace("streams.b.username.hunter2", "")
+    shown = "".join(traceback.format_exception(error)).replace("streams.b.username.hunter2", "")
     assert "hunter2" not in shown
     assert len(error.faults) > 15
 
@@ -252,7 +254,7 @@ KEYED = [at for at, line in enumerate(EXAMPLE) if ":" in line and not line.lstri
 
 
 @given(st.sampled_from(KEYED), VALUES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_value_at_any_key_is_taken_or_refused_in_lines(tmp_path: Path, at: int, value: str) -> None:
     lines = list(EXAMPLE)
     lines[at] = f"{lines[at].partition(':')[0]}: {value}"

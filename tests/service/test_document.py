@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,8 @@ def tower() -> bytes:
         (b"a: !secret x\n", ":1: a tag (!)"),
         (b"a: *nobody\n", ":1: an alias (*)"),
         (b"a: &a [*a]\n", ":1: an alias (*)"),
+        (b'a: "\\ud800"\n', ":1: half of a surrogate pair"),
+        (b'"\\udfff": 1\n', ":1: half of a surrogate pair"),
         (b"[a]: 1\n", ":1: a key must be plain text"),
         (b"a: &x {b: 1}\nc:\n  <<: *x\n", ":3: merge keys (<<)"),
         (b"a: " + b"[" * 100 + b"]" * 100, f"nested deeper than {MAX_DEPTH}"),
@@ -224,8 +227,11 @@ def test_refused_in_one_line(file: Path, content: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"p: *hunter2", b"p: !hunter2 x", b"p: @hunter2", b'p: "hunter2', b"p: hunter2: x"]
 )
-def test_no_message_quotes_a_value(file: Path, content: bytes) -> None:
+def test_no_message_quotes_a_value_not_even_with_its_causes(file: Path, content: bytes) -> None:
     assert "hunter2" not in one_line(file, content)
+    with pytest.raises(ConfigError) as caught:
+        read_document(file)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_missing_file_is_not_a_bad_one(file: Path) -> None:
