@@ -11,9 +11,10 @@ import onnxruntime
 import pytest
 
 from streamd.core.errors import ModelError
-from streamd.models.contract import Array, Candidates
+from streamd.models.contract import Array, Candidates, Placement
 from streamd.models.description import Description, describe
 from streamd.models.heads import FAMILIES, rows
+from streamd.models.selection import rules_for, select
 from tests.support import planted
 from tests.support.tiny_models import Tiny
 
@@ -121,6 +122,43 @@ def test_outputs_that_are_no_numbers_give_no_objects(layout: str, rubbish: float
     found = decode(model, results)
     assert np.isfinite(found.boxes).all()
     assert np.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_random_outputs_give_detections_or_a_refusal(layout: str, tmp_path: Path) -> None:
+    """Numbers of every size, with some that are none: what comes out is sound, and no warning is raised."""
+    _, outputs, options = LAYOUTS[layout]
+    model = describe(Tiny(outputs(), **options).write(tmp_path))
+    random = np.random.default_rng(11)
+    rules = rules_for(model.labels, confidence=0.01, region=[[0.2, 0], [1, 0.5], [0.5, 1]])
+    sound = 0
+    for _ in range(60):
+        results = [wild(tensor, random) for tensor in run(model, 1)]
+        try:
+            found = decode(model, results, floor=0.01)
+        except ModelError:
+            continue
+        kept = select(found, Placement(0.5, 0.25, 3.0, -4.0), 640, 480, rules, model.head.nms)
+        assert (kept.boxes >= 0).all()
+        assert (kept.boxes <= [640, 480, 640, 480]).all()
+        assert (kept.boxes[:, 2:] > kept.boxes[:, :2]).all()
+        assert ((kept.scores >= 0.01) & (kept.scores <= 1)).all()
+        assert (np.diff(kept.scores) <= 0).all()
+        sound += 1
+    assert sound > 5
+
+
+def wild(tensor: Array, random: np.random.Generator) -> Array:
+    if tensor.dtype == np.int64:
+        return random.integers(-(2**62), 2**62, tensor.shape)
+    kind = random.integers(3)
+    values = random.random(tensor.shape) if kind == 0 else tensor * 1.0
+    if kind == 2:
+        values = random.standard_normal(tensor.shape) * 10.0 ** random.integers(-3, 38)
+    at = random.integers(0, values.size, values.size // 10)
+    values.reshape(-1)[at] = random.choice([np.nan, np.inf, -np.inf, 3e38, -3e38, 0])
+    with np.errstate(all="ignore"):
+        return values.astype(random.choice([np.float32, np.float16]))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

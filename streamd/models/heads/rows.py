@@ -16,6 +16,8 @@ THREE_LEVELS = (8, 16, 32)
 FOUR_LEVELS = (8, 16, 32, 64)
 _HIGHEST_SCORE = 1.1
 """Scores are probabilities; quantised models overshoot 1 a little, raw logits by far."""
+_FARTHEST = np.float32(1e6)
+"""Pixels; whatever lies farther away is moved there, so that nobody's arithmetic overflows."""
 
 
 def cells(picture: InputShape, stride: int) -> tuple[int, int]:
@@ -152,6 +154,9 @@ def candidates(
             f"the model's scores reach {highest:.4g}, so they are no probabilities and its outputs not what "
             "this head reads; set another head"
         )
+    boxes = np.clip(boxes, -_FARTHEST, _FARTHEST)
+    if keypoints is not None:
+        keypoints = np.clip(keypoints, -_FARTHEST, _FARTHEST)
     return Candidates(boxes, np.minimum(scores, np.float32(1.0)), class_ids, keypoints)
 
 
