@@ -140,7 +140,7 @@ def _contract(
     family = found.family
     if family.shared:
         return family.contract, True, f"head family {family.name}"
-    if is_ultralytics(metadata) and family.contract == PRESETS["ultralytics"]:
+    if is_ultralytics(metadata):  # whose RT-DETR stretches, as the family's contract does
         return family.contract, True, "Ultralytics' metadata"
     named = next((name for name, contract in PRESETS.items() if contract == family.contract), family.name)
     return (
