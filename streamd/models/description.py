@@ -141,7 +141,7 @@ def _contract(found: Found, graph: Graph, wanted: str | InputContract) -> tuple[
     if len(graph.inputs) > 1:
         # RT-DETR, D-FINE, DEIM and their like: whoever exports with target sizes prepares pictures alike.
         return family.contract, True, f"head family {family.name} with target sizes"
-    if is_ultralytics(metadata) and family.contract == PRESETS["ultralytics"]:
+    if is_ultralytics(metadata):  # whose RT-DETR stretches, as the family's contract does
         return family.contract, True, "Ultralytics' metadata"
     named = next((name for name, contract in PRESETS.items() if contract == family.contract), family.name)
     return (

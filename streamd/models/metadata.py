@@ -15,6 +15,11 @@ def is_ultralytics(metadata: Mapping[str, str]) -> bool:
     return metadata.get("author") == "Ultralytics" or ("names" in metadata and "stride" in metadata)
 
 
+def is_rtdetr(metadata: Mapping[str, str]) -> bool:
+    """Whether Ultralytics wrote it for their RT-DETR: `Ultralytics rtdetr-l model trained on ...`."""
+    return is_ultralytics(metadata) and "rtdetr" in metadata.get("description", "").lower().replace("-", "")
+
+
 def class_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     """The names of the classes in order, from JSON or Python text, a list or a dict by number; else None."""
     for key in _NAMES:

@@ -23,8 +23,7 @@ def suppress(boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], iou: f
     for class_id in np.unique(classes):
         places = np.flatnonzero(classes == class_id)
         if len(places) > 1:
-            with np.errstate(over="ignore", invalid="ignore"):  # nonsense may be as wide as float32 goes
-                stays[places] = _greedy(boxes[order[places]], iou)
+            stays[places] = _greedy(boxes[order[places]], iou)
     return order[stays]
 
 

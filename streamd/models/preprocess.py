@@ -16,6 +16,9 @@ from streamd.core.picture import Layout, Picture, Pixels
 from streamd.models.colour import TURNS, colour_i420, opencv_knows, yuv_matrix
 from streamd.models.contract import Array, Fit, Floats, InputContract, InputShape, Order, Placement
 
+_COARSE_CHROMA = 512
+"""Width of the scaled picture from which chroma may have half its size: below it, small models notice."""
+
 
 class Letterbox:
     """Writes pictures into inputs of one model. One per stream and thread: it reuses its scratch memory."""
@@ -86,11 +89,12 @@ class Letterbox:
                 cv2.cvtColor(coloured, cv2.COLOR_RGB2BGR, dst=coloured)
             return coloured
         high, wide = picture.planes[0].shape[:2]
+        halves = 2 * height <= high and 2 * width <= wide
         even = height % 2 == 0 and width % 2 == 0
-        if even and 2 * height <= high and 2 * width <= wide and opencv_knows(picture):
+        if halves and even and width >= _COARSE_CHROMA and opencv_knows(picture):
             self._colour_halved(picture, coloured)
         else:
-            self._colour_exactly(picture, coloured)
+            self._colour_exactly(picture, coloured, halves=halves)
         return coloured
 
     def _colour_halved(self, picture: Picture, coloured: Pixels) -> None:
@@ -109,18 +113,24 @@ class Letterbox:
             _scale(picture.planes[2], chroma[1])
         colour_i420(i420, self._contract.order, coloured)
 
-    def _colour_exactly(self, picture: Picture, coloured: Pixels) -> None:
-        """Every plane scaled to the size of `coloured`, then the picture's own matrix."""
+    def _colour_exactly(self, picture: Picture, coloured: Pixels, *, halves: bool) -> None:
+        """Every plane scaled to the size of `coloured`, then the picture's own matrix.
+
+        The full-size RGB picture that models are trained and compared with has its chroma repeated before it is
+        scaled. That is followed where it costs little: interpolated chroma moves 3 % of a small model's
+        detections. Where luma shrinks to half or less it makes no difference that a model sees.
+        """
         size = coloured.shape[:2]
         luma, *chroma = picture.planes
         planes = [_scale(luma, self._memory("luma", size))]
-        # Where luma shrinks, repeated chroma comes closest to a full-size RGB picture that is scaled, whose
-        # chroma was repeated as well; at whole factors it is the same. It is also the fastest.
-        shrinks = size[0] <= luma.shape[0] and size[1] <= luma.shape[1]
-        how = cv2.INTER_NEAREST_EXACT if shrinks else cv2.INTER_LINEAR
         for index, plane in enumerate(chroma):
             scaled = self._memory(f"chroma{index}", (*size, *plane.shape[2:]))
-            planes.append(_scale(plane, scaled, how))
+            on_pixels = _falls_on_pixels(luma, size)
+            if not (on_pixels or halves) and plane.shape[:2] != luma.shape[:2]:
+                full = self._memory(f"full{index}", (*luma.shape[:2], *plane.shape[2:]))
+                repeated = cv2.resize(plane, full.shape[1::-1], dst=full, interpolation=cv2.INTER_NEAREST)
+                plane = _into(full, repeated)
+            planes.append(_scale(plane, scaled, cv2.INTER_NEAREST_EXACT if on_pixels else cv2.INTER_LINEAR))
         yuv = self._memory("yuv", coloured.shape)
         cv2.merge(planes, dst=yuv)
         table = yuv_matrix(picture.matrix, picture.full_range, self._contract.order)
@@ -208,12 +218,18 @@ def _scale(plane: Pixels, target: Pixels, how: int = cv2.INTER_LINEAR) -> Pixels
     """`plane` at the size of `target`, written into it; half-pixel centres. Returns `target`."""
     (high, wide), (height, width) = plane.shape[:2], target.shape[:2]
     down, across = high // height, wide // width
-    if down * height == high and across * width == wide and down % 2 and across % 2:
+    if _falls_on_pixels(plane, (height, width)):
         # At an odd whole factor every sample point falls on a pixel: 1080p to 640 is such a case. Equal to
         # cv2.resize, and three times as fast.
         np.copyto(target, plane[down // 2 :: down, across // 2 :: across])
         return target
     return _into(target, cv2.resize(plane, (width, height), dst=target, interpolation=how))
+
+
+def _falls_on_pixels(plane: Pixels, size: tuple[int, int]) -> bool:
+    """Whether every sample point of a picture of `size` (height, width) is a pixel's centre: odd factors."""
+    (high, wide), (height, width) = plane.shape[:2], size
+    return high % height == 0 and wide % width == 0 and bool((high // height) % 2 and (wide // width) % 2)
 
 
 def _into(target: Array, result: object) -> Array:

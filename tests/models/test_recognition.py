@@ -20,6 +20,8 @@ from tests.support.tiny_models import Tiny
 
 ULTRALYTICS = {"author": "Ultralytics", "task": "detect", "stride": "32", "imgsz": "[640, 640]"}
 
+TWO = {**ULTRALYTICS, "names": "{0: 'a', 1: 'b'}"}
+
 
 def graph(
     *shapes: tuple[int | str | None, ...],
@@ -60,13 +62,14 @@ KNOWN = {
     "YOLOv8 at 640": (graph((1, 84, 8400)), "yolo"),
     "YOLOv8 of one class": (graph((1, 5, 8400)), "yolo"),
     "YOLOv8, open, with metadata": (
-        graph(("batch", 6, "anchors"), metadata={**ULTRALYTICS, "names": "{0: 'a', 1: 'b'}"}),
+        graph(("batch", 6, "anchors"), metadata=TWO),
         "yolo",
     ),
     "52 classes with their names": (
         graph((1, 56, 8400), metadata={**ULTRALYTICS, "names": str({n: f"card {n}" for n in range(52)})}),
         "yolo",
     ),
+    "YOLOv8 with a level of stride 4": (graph((1, 84, 34000)), "yolo"),
     "YOLOv10": (graph((1, 300, 6)), "end2end"),
     "YOLO26, open, with metadata": (
         graph((1, "k", 6), metadata={**ULTRALYTICS, "end2end": "True"}),
@@ -83,6 +86,15 @@ KNOWN = {
         ),
         "detr",
     ),
+    "RT-DETR of Ultralytics": (
+        graph((1, 300, 7), metadata={**ULTRALYTICS, "names": "['a', 'b', 'c']"}),
+        "detr",
+    ),
+    "RT-DETR of Ultralytics, two classes": (
+        graph((1, 300, 6), metadata={**TWO, "description": "Ultralytics rtdetr-l model trained on x.yaml"}),
+        "detr",
+    ),
+    "YOLO of Ultralytics with suppression, two classes": (graph((1, 300, 6), metadata=TWO), "end2end"),
     "RF-DETR": (graph((1, 300, 4), (1, 300, 91), names="dets labels"), "detr"),
     "RT-DETR of transformers": (graph((1, 300, 80), (1, 300, 4), names="logits pred_boxes"), "detr"),
     "NanoDet-Plus at 416": (graph((1, 3598, 112), side=416, input_name="data"), "nanodet"),
@@ -125,6 +137,10 @@ REFUSED = {
     "classifier with maps": (graph((1, 1000, 1, 1), side=224), "classifier"),
     "classifier by metadata": (graph((1, 1000), metadata={**ULTRALYTICS, "task": "classify"}), "classifier"),
     "the first DETR": (graph((1, 100, 92), (1, 100, 4), names="logits pred_boxes"), "softmax"),
+    "TensorFlow's SSD": (
+        graph((1, 1917, 4), (1, 1917, 91), names="raw_detection_boxes raw_detection_scores", side=300),
+        "ssd: set head",
+    ),
     "YOLO-NAS": (graph((1, 8400, 4), (1, 8400, 80), names="boxes scores"), "no head is known"),
     "YOLOv3's raw maps": (graph((1, 255, 20, 20), (1, 255, 40, 40), (1, 255, 80, 80)), "no head is known"),
     "YOLOv7 raw": (graph((1, 3, 80, 80, 85), (1, 3, 40, 40, 85), (1, 3, 20, 20, 85)), "no head is known"),

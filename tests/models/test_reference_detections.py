@@ -23,7 +23,7 @@ from streamd.models.selection import Rules, rules_for
 from streamd.models.session import RuntimeOptions, open_session
 from streamd.sources import SourceRequest, open_source
 from tests.support import reference_data
-from tests.support.matching import Objects, Tally, compare
+from tests.support.matching import IOU, Objects, Tally, compare, iou_matrix
 from tests.support.reference_data import Reference, needs_data
 
 # Nothing in these files tells how pictures must be prepared: they are YOLOX with another family's outputs.
@@ -68,31 +68,29 @@ def tally_of(name: str) -> Tally:
     model = describe(where / expected.model, input=INPUT_TO_SET.get(stem, "auto"))
     threshold = expected.preprocessing["conf_threshold"]
     rules = rules_for(model.labels, confidence=threshold, iou=expected.preprocessing["nms_iou"] or 1.0)
-    by_name = name.startswith("timeline.") and model.head.classes != 1
     by_file: dict[str, dict[int | None, Reference]] = defaultdict(dict)
     for reference in expected.references:
         by_file[reference.file][reference.frame] = reference
     total = Tally()
     for file, references in by_file.items():
         frames = None if None in references else {frame for frame in references if frame is not None}
-        seen = 0
         for index, found in detections_of(model, where / file, frames, rules):
-            reference = references[index]
-            classes = [model.labels[number] if by_name else str(number) for number in found.class_ids]
-            wanted = reference.classes
-            if name.startswith("timeline.") and not by_name:
-                wanted = ["0"] * len(wanted)  # one class; the model has no name for it
-            total.add(
-                compare(
-                    Objects(wanted, reference.scores, reference.xyxy),
-                    Objects(classes, found.scores, found.boxes),
-                    threshold,
-                    f"{file}#{index}",
-                )
-            )
-            seen += 1
-        assert seen == len(references), file
+            objects = Objects(found.class_ids, found.scores, found.boxes)
+            total.add(compare(references[index].objects, objects, threshold, f"{file}#{index}"))
+            assert_landmarks(references.pop(index), found)
+        assert not references, f"{file}: pictures that did not come: {sorted(references, key=str)}"
     return total
+
+
+def assert_landmarks(reference: Reference, found: Detections) -> None:
+    """They lie where the reference has them, within a tenth of the box's width, in boxes that both have."""
+    if not reference.keypoints.size:
+        return
+    assert found.keypoints is not None
+    overlaps = iou_matrix(reference.objects.boxes, found.boxes)
+    for number, other in zip(*np.nonzero(overlaps >= IOU), strict=True):
+        allowed = 0.1 * (found.boxes[other, 2] - found.boxes[other, 0])
+        assert np.abs(reference.keypoints[number] - found.keypoints[other]).max() <= allowed
 
 
 @needs_data

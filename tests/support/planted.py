@@ -88,6 +88,15 @@ def raw_detr() -> dict[str, Array]:
     return {"pred_logits": logits, "pred_boxes": boxes}
 
 
+def joined_detr() -> dict[str, Array]:
+    rows = np.zeros((300, 4 + COUNT), np.float32)
+    side = np.array([WIDTH, HEIGHT], np.float32)
+    centre, size = centre_size()
+    rows[LINES, :4] = np.concatenate([centre / side, size / side], axis=1)
+    one_hot(rows, LINES, 4)
+    return {"output0": rows}
+
+
 def _bins(distances: Floats) -> Floats:
     """Logits of a distribution over 0 to 7 whose mean is each distance: all weight on the two next to it."""
     logits = np.full((*distances.shape, 8), -50, np.float32)

@@ -1,9 +1,9 @@
-"""The DETR family, in two layouts, neither of which needs suppression.
+"""The DETR family, in three layouts, none of which needs suppression.
 
 Deployed (RT-DETR, D-FINE, DEIM): labels [n, k], boxes [n, k, 4] and scores [n, k]. Boxes are corners in
 pixels of the size that is fed with the picture; streamd feeds the input's own size, so that they are input
 pixels like every head's. Raw (RT-DETR, RF-DETR): logits [n, q, classes] and boxes [n, q, 4] as relative
-centre and size.
+centre and size. Joined (Ultralytics' RT-DETR): such boxes and scores side by side, [n, q, 4 + classes].
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamd.core.errors import ModelError
-from streamd.models.contract import Array, Candidates, Family, Floats, Graph, Head
+from streamd.models.contract import Array, Candidates, Family, Floats, Graph, Head, Tensor
 from streamd.models.heads import rows
+from streamd.models.metadata import class_names, is_rtdetr, is_ultralytics
 from streamd.models.picture_input import is_target_size
 from streamd.models.presets import PRESETS
 
@@ -68,20 +69,43 @@ class RawDetr:
         queries, class_ids = np.nonzero(scores >= floors)
         best = np.argsort(-scores[queries, class_ids], kind="stable")[: len(logits)]
         queries, class_ids = queries[best], class_ids[best]
-        place = rows.floats(places[queries])
-        with np.errstate(all="ignore"):
-            if rows.typical(place[:, :2]) > _FARTHEST:
-                raise ModelError(
-                    "the model's boxes are pixels, not relative as head detr reads them beside logits"
-                )
-            boxes = rows.corners(place[:, :2] * self.side, place[:, 2:] * self.side)
+        boxes = _pixels(rows.floats(places[queries]), self.side)
         return rows.candidates(boxes, scores[queries, class_ids], class_ids.astype(np.int64))
 
 
+@dataclass(slots=True)
+class JoinedDetr:
+    """The best class of each query; side float32 [2]: the input's width and height in pixels."""
+
+    output: str
+    classes: int | None
+    queries: int | None
+    side: Floats
+    nms: bool = False
+
+    def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
+        """See `Head.decode`."""
+        raw = rows.picture_row(outputs[0], row, (self.queries, 4 + len(floors)), self.output)
+        picked, scores, class_ids = rows.best_classes(raw[:, 4:], floors)
+        return rows.candidates(_pixels(rows.floats(raw[picked, :4]), self.side), scores, class_ids)
+
+
+def _pixels(places: Floats, side: Floats) -> Floats:
+    """Corners in input pixels from relative centres and sizes [n, 4]; ModelError when these are pixels."""
+    with np.errstate(all="ignore"):
+        if rows.typical(places[:, :2]) > _FARTHEST:
+            raise ModelError(
+                "the model's boxes are pixels, not relative as head detr reads them; set another head"
+            )
+        return rows.corners(places[:, :2] * side, places[:, 2:] * side)
+
+
 def recognise(graph: Graph) -> str | None:
-    """By the names of its outputs; deployed, also by the input for the target size."""
+    """By the names of its outputs; deployed, also by the input for the target size; joined, by metadata."""
     if _deployed(graph):
         return "outputs labels, boxes, scores, and an input for the size of the boxes"
+    if _joined(graph):
+        return "Ultralytics' metadata, and a box and the scores of all classes per query"
     raw = _raw(graph)
     if raw is None:
         return None
@@ -94,7 +118,13 @@ def recognise(graph: Graph) -> str | None:
 
 
 def build(graph: Graph) -> Head:
-    """Raises ModelError when the outputs have neither layout."""
+    """Raises ModelError when the outputs have none of the layouts."""
+    side = np.array([graph.input.width, graph.input.height], np.float32)
+    joined = _joined(graph)
+    if joined:
+        return JoinedDetr(
+            joined.name, rows.count(joined.shape[2]) - 4, rows.count(joined.shape[1]) or None, side
+        )
     deployed = _deployed(graph)
     if deployed:
         return DeployedDetr(*deployed)
@@ -106,7 +136,6 @@ def build(graph: Graph) -> Head:
         raise rows.refuse(graph, "detr", wants)
     logits, boxes = raw
     shape = graph.outputs[logits].shape
-    side = np.array([graph.input.width, graph.input.height], np.float32)
     return RawDetr(logits, boxes, rows.count(shape[2]), rows.count(shape[1]) or None, side)
 
 
@@ -120,6 +149,17 @@ def _deployed(graph: Graph) -> tuple[int, int, int] | None:
     if dimensions != [2, 3, 2] or graph.outputs[boxes].shape[2] not in (4, None):
         return None
     return labels, boxes, scores
+
+
+def _joined(graph: Graph) -> Tensor | None:
+    """Only with the names of the classes: without them the columns could be anything."""
+    output = rows.only(graph.outputs, 3)
+    names = class_names(graph.metadata)
+    if output is None or not names or output.shape[2] != 4 + len(names):
+        return None
+    if not is_rtdetr(graph.metadata) and (len(names) == 2 or not is_ultralytics(graph.metadata)):
+        return None  # two classes have the 6 columns of `end2end`
+    return None if rows.levels_of(output.shape[1], graph.input) else output
 
 
 def _raw(graph: Graph) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamd.models.contract import Array, Candidates, Family, Floats, Graph, Head
 from streamd.models.heads import rows
-from streamd.models.metadata import is_ultralytics
+from streamd.models.metadata import is_rtdetr, is_ultralytics
 from streamd.models.presets import PRESETS
 
 _MOST_ROWS = 1000
@@ -18,13 +18,13 @@ class End2End:
     """Only filters by score. The outputs carry class numbers and do not tell how many classes there are."""
 
     output: str
-    rows: int | None
+    lines: int | None
     classes: int | None = None
     nms: bool = False
 
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """See `Head.decode`."""
-        raw = rows.floats(rows.picture_row(outputs[0], row, (self.rows, 6), self.output))
+        raw = rows.floats(rows.picture_row(outputs[0], row, (self.lines, 6), self.output))
         class_ids = rows.whole(raw[:, 5])
         kept = rows.reaching(raw[:, 4], class_ids, floors)
         return rows.candidates(raw[kept, :4], raw[kept, 4], class_ids[kept])
@@ -33,7 +33,7 @@ class End2End:
 def recognise(graph: Graph) -> str | None:
     """By 6 columns in rows that are no grid: YOLOX or YOLOv5 with one class has 6 too, and a row per cell."""
     output = rows.only(graph.outputs, 3)
-    if output is None or output.shape[2] != 6:
+    if output is None or output.shape[2] != 6 or is_rtdetr(graph.metadata):
         return None
     lines = rows.count(output.shape[1])
     if is_ultralytics(graph.metadata) and graph.metadata.get("end2end", "").lower() == "true":

@@ -97,7 +97,7 @@ def _single(graph: Graph) -> tuple[int, tuple[int, ...]] | None:
     output = rows.only(graph.outputs, 3)
     columns = rows.count(output.shape[2]) if output else 0
     strides = rows.levels_of(output.shape[1], graph.input) if output else None
-    return (columns, strides) if strides and columns > _SIDES else None
+    return (columns, strides) if strides and strides[0] == 8 and columns > _SIDES else None
 
 
 def _several(graph: Graph) -> tuple[tuple[tuple[int, int, int], ...], int, tuple[int, ...]] | None:

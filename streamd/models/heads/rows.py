@@ -14,8 +14,11 @@ from streamd.models.picture_input import spell
 
 THREE_LEVELS = (8, 16, 32)
 FOUR_LEVELS = (8, 16, 32, 64)
+_FINE_LEVELS = (4, 8, 16, 32)
 _HIGHEST_SCORE = 1.1
 """Scores are probabilities; quantised models overshoot 1 a little, raw logits by far."""
+_FARTHEST = np.float32(1e6)
+"""Pixels; whatever lies farther away is moved there, so that nobody's arithmetic overflows."""
 
 
 def cells(picture: InputShape, stride: int) -> tuple[int, int]:
@@ -31,7 +34,7 @@ def level_rows(picture: InputShape, stride: int) -> int:
 
 def levels_of(rows: object, picture: InputShape, per_cell: int = 1) -> tuple[int, ...] | None:
     """The strides whose grids have `rows` rows together (`per_cell` anchors a cell); None when none have."""
-    for strides in (THREE_LEVELS, FOUR_LEVELS):
+    for strides in (THREE_LEVELS, FOUR_LEVELS, _FINE_LEVELS):
         if rows == per_cell * sum(level_rows(picture, stride) for stride in strides):
             return strides
     return None
@@ -152,6 +155,9 @@ def candidates(
             f"the model's scores reach {highest:.4g}, so they are no probabilities and its outputs not what "
             "this head reads; set another head"
         )
+    boxes = np.clip(boxes, -_FARTHEST, _FARTHEST)
+    if keypoints is not None:
+        keypoints = np.clip(keypoints, -_FARTHEST, _FARTHEST)
     return Candidates(boxes, np.minimum(scores, np.float32(1.0)), class_ids, keypoints)
 
 

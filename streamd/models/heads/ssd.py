@@ -23,13 +23,13 @@ class Ssd:
     boxes: int
     scores: int
     classes: int | None
-    rows: int | None
+    lines: int | None
     side: Floats
     nms: bool = True
 
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """See `Head.decode`."""
-        raw = rows.picture_row(outputs[self.scores], row, (self.rows, 1 + len(floors)), "scores")
+        raw = rows.picture_row(outputs[self.scores], row, (self.lines, 1 + len(floors)), "scores")
         places = rows.picture_row(outputs[self.boxes], row, (len(raw), 4), "boxes")
         picked, scores, class_ids = rows.best_classes(raw[:, 1:], floors)
         corners = rows.floats(places[picked])
@@ -49,7 +49,8 @@ def recognise(graph: Graph) -> str | None:
         return None
     boxes, scores = (graph.outputs[index] for index in found)
     named = "box" in boxes.name.lower() and any(part in scores.name.lower() for part in ("score", "conf"))
-    if not named or rows.levels_of(boxes.shape[1], graph.input):
+    foreign = "detection" in boxes.name.lower()  # TensorFlow's boxes are y, x, y, x
+    if not named or foreign or rows.levels_of(boxes.shape[1], graph.input):
         return None
     return "relative boxes and scores with a background class, by their names"
 

@@ -22,12 +22,12 @@ class Yolov5:
     index: int
     output: str
     classes: int | None
-    rows: int | None
+    lines: int | None
     nms: bool = True
 
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """See `Head.decode`."""
-        raw = rows.picture_row(outputs[self.index], row, (self.rows, 5 + len(floors)), self.output)
+        raw = rows.picture_row(outputs[self.index], row, (self.lines, 5 + len(floors)), self.output)
         picked, scores, class_ids = rows.best_with_objectness(raw, floors)
         place = rows.floats(raw[picked, :4])
         with np.errstate(all="ignore"):
