@@ -92,8 +92,8 @@ def is_short(head: bytes, size: int) -> bool:
 def _matroska_end(head: bytes) -> int | None:
     """Where the segment of a Matroska file ends; None when it is none, or does not say.
 
-    Sizes are RFC 8794's: the leading zero bits of the first byte count the bytes that follow it; all ones mean
-    unknown.
+    Sizes are RFC 8794's: the leading zero bits of the first byte count the bytes that follow it; all ones
+    mean unknown.
     """
     at, content = 0, 0
     for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the EBML header, then the segment
