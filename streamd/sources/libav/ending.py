@@ -76,27 +76,34 @@ def jpeg_is_whole(data: bytes) -> bool:
     return data.find(b"\xff\xd9", at) >= 0
 
 
-def matroska_is_cut(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with `head` is a Matroska or WebM file shorter than it says.
+def is_short(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `head` (200 bytes or more) cannot be whole.
 
-    libav ends such a file in silence, and up to a cluster may be missing. Element sizes are RFC 8794's: the
-    leading zero bits of the first byte count the bytes that follow it; all ones mean unknown.
+    libav ends such files in silence: a Matroska or WebM file shorter than its header says, a transport stream
+    that begins with a packet and ends within one.
     """
-    if not head.startswith(b"\x1a\x45\xdf\xa3"):
-        return False
-    at = 4
-    for identifier in (b"", b"\x18\x53\x80\x67"):  # the EBML header's size, then the segment's
-        if head[at : at + len(identifier)] != identifier:
-            return False
-        at += len(identifier)
-        if at >= len(head) or not head[at]:
-            return False
-        length = 9 - head[at].bit_length()
+    for packet, sync in ((188, 0), (192, 4)):
+        if head[sync : sync + 1] == head[sync + packet : sync + packet + 1] == b"G":
+            return size % packet != 0
+    end = _matroska_end(head)
+    return end is not None and size < end
+
+
+def _matroska_end(head: bytes) -> int | None:
+    """Where the segment of a Matroska file ends; None when it is none, or does not say.
+
+    Sizes are RFC 8794's: the leading zero bits of the first byte count the bytes that follow it; all ones
+    mean unknown.
+    """
+    at, content = 0, 0
+    for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the EBML header, then the segment
+        at += content
+        if head[at : at + 4] != identifier or not head[at + 4 : at + 5].strip(b"\0"):
+            return None
+        length = 9 - head[at + 4].bit_length()
         mask = (1 << (7 * length)) - 1
-        content = int.from_bytes(head[at : at + length]) & mask
+        content = int.from_bytes(head[at + 4 : at + 4 + length]) & mask
+        at += 4 + length
         if content == mask:
-            return False
-        at += length
-        if not identifier:
-            at += content
-    return size < at + content
+            return None
+    return at + content

@@ -15,13 +15,14 @@ from av.container import InputContainer
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import path_of, shown
 from streamd.sources.inputs import PICTURES
-from streamd.sources.libav.ending import matroska_is_cut
+from streamd.sources.libav.ending import is_short
 from streamd.sources.libav.faults import plain
 from streamd.sources.libav.options import file_options
 from streamd.sources.libav.reading import LibavSource
 from streamd.sources.libav.streams import pick
 from streamd.sources.source import Hardware, SourceRequest
 
+_HEAD = 512
 # By content, not by name: libav takes a name with % or a wrong suffix for something else.
 _PICTURE_KINDS = (
     (b"\xff\xd8\xff", "jpeg_pipe"),
@@ -55,8 +56,8 @@ def open_file(request: SourceRequest, stop: threading.Event) -> LibavSource:
     except BaseException:
         container.close()
         raise
-    if matroska_is_cut(head, os.path.getsize(path)):
-        source.note_cut("the file is shorter than it says")
+    if is_short(head, os.path.getsize(path)):
+        source.note_cut("the file is shorter than its format allows")
     if request.hardware is Hardware.CUDA:
         source.note("hardware: cuda is not there yet; decoding on the CPU")
     try:
@@ -73,7 +74,7 @@ def _head(path: str, name: str) -> bytes:
             kind = "a folder" if os.path.isdir(path) else "not a regular file"
             raise SourceError(Reason.NOT_FOUND, f"{name}: this is {kind}; name a video or picture file")
         with open(path, "rb") as file:
-            head = file.read(256)
+            head = file.read(_HEAD)
     except FileNotFoundError as error:
         raise SourceError(Reason.NOT_FOUND, f"{name}: there is no such file; check the path") from error
     except (OSError, ValueError) as error:

@@ -323,7 +323,7 @@ class LibavSource:
         total = self.skipped + self._decoded
         fault = self._ending.fault()
         if total == 0:
-            why = fault[1] if fault else "nothing in it can be decoded"
+            why = self._ending.read_error or "nothing in it can be decoded"
             raise SourceError(Reason.CORRUPT, f"{name}: no picture in it: {why}; get a whole copy")
         if fault is not None:
             reason, why = fault
