@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from tests.support import rtsp_server
+
 _ALLOWED = ("gpu:", "tensorrt:", "STREAMD_TEST_DATA")
 
 
@@ -30,3 +32,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         reporter.write_line(f"not an allowed skip: {line}", red=True)
     if forbidden and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def gstreamer() -> None:
+    """Skips, naming the packages, where there is no GStreamer RTSP server."""
+    lacking = rtsp_server.missing()
+    if lacking:
+        pytest.skip(lacking)

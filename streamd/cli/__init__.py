@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-_VERBS = {
+_VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "detect": detect.detect,
     "run": run.run,

@@ -11,7 +11,10 @@ from streamd.cli import options
 from streamd.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamd.sources import SourceRequest
+    from streamd.sources.probing import Probe
 
 
 def probe(
@@ -53,7 +56,31 @@ def probe(
         request = SourceRequest(
             url=url, username=username, password=password, transport=Transport(transport), timeout_s=timeout
         )
-    print(probing.report(probing.probe(request, threading.Event())))
+    for name, value in _rows(probing.probe(request, threading.Event())):
+        print(f"{name:<15} {value}")
+
+
+def _rows(found: Probe) -> Iterator[tuple[str, str]]:
+    """What was found, for people."""
+    profile = f" ({found.profile})" if found.profile else ""
+    yield "codec", f"{found.codec}{profile}"
+    turned = f", turned by {found.rotation} degrees" if found.rotation else ""
+    pixels = f", pixels {found.sar.numerator}:{found.sar.denominator}" if found.sar else ""
+    yield "size", f"{found.width}x{found.height}{turned}{pixels}"
+    announced = f" (announced {found.announced_rate:.4g})" if found.announced_rate else ""
+    measured = f"{found.rate:.4g} a second" if found.rate else "unknown"
+    yield "frame rate", f"{measured}{announced}, over {found.pictures} pictures"
+    if found.keyframe_interval_s is None:
+        yield "keyframes", "no second one came"
+    else:
+        yield "keyframes", f"every {found.keyframe_interval_frames} frames, {found.keyframe_interval_s:.2f} s"
+    yield "first picture", f"after {found.first_picture_s:.2f} s"
+    yield "authentication", found.authentication.value
+    yield "kind", "live" if found.live else "file"
+    if found.duration_s is not None:
+        yield "duration", f"{found.duration_s:.2f} s"
+    for note in found.notes:
+        yield "note", note
 
 
 def _configured(config: Path, stream: str | None) -> SourceRequest:
