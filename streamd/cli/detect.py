@@ -84,6 +84,9 @@ def detect(
     from streamd.sources import SourceRequest
     from streamd.sources.inputs import expand
 
+    for source in sources:
+        if "://" in source:
+            options.refuse_credentials(source)
     urls = expand(sources)
     label_source = Path(labels) if labels not in ("auto", "coco") else labels
     description = describe(Path(model), head=head, input=input_, size=picture_size, labels=label_source)

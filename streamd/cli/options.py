@@ -101,6 +101,21 @@ def read_password(file: Path | None, username: str | None) -> str | None:
     return None
 
 
+def refuse_credentials(url: str) -> None:
+    """A password on a command line is there for everybody to read."""
+    from streamd.service import address
+
+    try:
+        address.checked_url(url, secret=False)
+    except ValueError as error:
+        raise UsageError(
+            f"the URL {error}"
+            if "credentials" not in str(error)
+            else "the URL holds credentials, which everybody can read in the list of processes; "
+            "use --username (the password is asked for), --password-file, or -c FILE --stream ID"
+        ) from None
+
+
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

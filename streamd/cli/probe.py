@@ -51,7 +51,7 @@ def probe(
         request = _configured(config, stream)
     else:
         assert url is not None
-        _refuse_credentials(url)
+        options.refuse_credentials(url)
         password = options.read_password(password_file, username)
         request = SourceRequest(
             url=url, username=username, password=password, transport=Transport(transport), timeout_s=timeout
@@ -94,18 +94,3 @@ def _configured(config: Path, stream: str | None) -> SourceRequest:
     if stream not in streams:
         raise UsageError(f"{config}: --stream must be one of {', '.join(streams)}")
     return request_of(streams[stream])
-
-
-def _refuse_credentials(url: str) -> None:
-    """A password on a command line is there for everybody to read."""
-    from streamd.service.address import checked_url
-
-    try:
-        checked_url(url, secret=False)
-    except ValueError as error:
-        raise UsageError(
-            f"the URL {error}"
-            if "credentials" not in str(error)
-            else "the URL holds credentials, which everybody can read in the list of processes; "
-            "use --username (the password is asked for), --password-file, or -c FILE --stream ID"
-        ) from None

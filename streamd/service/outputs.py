@@ -138,6 +138,8 @@ def create(path: Path, *, force: bool) -> int:
     try:
         return os.open(path, flags, 0o666)
     except FileExistsError as error:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name a file") from error
         raise UsageError(f"{path} exists; choose another name or overwrite it with --force") from error
     except FileNotFoundError as error:
         raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first") from error
