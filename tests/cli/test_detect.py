@@ -52,7 +52,7 @@ def test_every_frame_once_in_order_and_the_same_bytes_twice(folder: Path, tmp_pa
 
 
 def test_a_folder_a_glob_and_stdout(folder: Path, tmp_path: Path) -> None:
-    done = run("detect", folder, "-m", folder / "number.onnx", "--jsonl", "-")
+    done = run_inline("detect", folder, "-m", folder / "number.onnx", "--jsonl", "-")
     assert (done.returncode, done.stderr) == (0, "")
     assert numbers([json.loads(line) for line in done.stdout.splitlines()]) == [*range(40), *range(100, 110)]
     done = run("detect", folder / "*.mkv", "-m", folder / "number.onnx", "--csv", "-")
@@ -67,7 +67,9 @@ def test_a_folder_a_glob_and_stdout(folder: Path, tmp_path: Path) -> None:
 def test_a_part_of_a_clip_keeps_the_numbers_of_the_whole(folder: Path, tmp_path: Path) -> None:
     def part(*options: str) -> list[dict[str, object]]:
         out = tmp_path / "part.jsonl"
-        run("detect", folder / "a.mp4", "-m", folder / "number.onnx", "--jsonl", out, "--force", *options)
+        run_inline(
+            "detect", folder / "a.mp4", "-m", folder / "number.onnx", "--jsonl", out, "--force", *options
+        )
         return lines_of(out)
 
     lines = part("--from", "0.4", "--to", "0.8")
@@ -83,12 +85,12 @@ def test_a_part_of_a_clip_keeps_the_numbers_of_the_whole(folder: Path, tmp_path:
 
 def test_the_movie_shows_every_frame_with_its_time(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "boxes.mp4"
-    done = run("detect", folder / "a.mp4", "-m", folder / "number.onnx", "--video", out)
+    done = run_inline("detect", folder / "a.mp4", "-m", folder / "number.onnx", "--video", out)
     assert (done.returncode, done.stderr) == (0, "")
     with av.open(str(out)) as movie:
         times = [frame.time for frame in movie.decode(video=0)]
     assert times == pytest.approx([i / 25 for i in range(40)], abs=0.001)
-    several = run(
+    several = run_inline(
         "detect", folder / "a.mp4", folder / "b.mkv", "-m", folder / "number.onnx", "--video", tmp_path
     )
     assert several.returncode == 0
@@ -96,7 +98,7 @@ def test_the_movie_shows_every_frame_with_its_time(folder: Path, tmp_path: Path)
 
 
 def test_without_outputs_a_table_says_what_was_seen(folder: Path) -> None:
-    done = run("detect", folder / "b.mkv", "-m", folder / "number.onnx")
+    done = run_inline("detect", folder / "b.mkv", "-m", folder / "number.onnx")
     assert (done.returncode, done.stderr) == (0, "")
     assert "10 frames" in done.stdout.replace("\n", " ")
     assert "bit6" in done.stdout
