@@ -169,6 +169,27 @@ def test_the_stop_flag_ends_reading(tmp_path: Path) -> None:
     assert numbers == [0, 1, 2, 3, 4]
 
 
+def test_a_closed_source_gives_no_more_pictures_and_those_it_gave_live_on(tmp_path: Path) -> None:
+    source = open_source(request(make(tmp_path / "a.mp4")), threading.Event())
+    reader = source.pictures()
+    first = next(reader)
+    source.close()
+    source.close()
+    assert list(reader) == []
+    del source, reader
+    assert number_in(grey(first)) == 0
+
+
+def test_a_size_that_changes_in_mid_stream_is_followed(tmp_path: Path) -> None:
+    small = make(tmp_path / "small.h264", Clip(frames=5))
+    large = make(tmp_path / "large.h264", Clip(frames=5, first=5, width=640, height=352))
+    both = tmp_path / "both.h264"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    with open_source(request(both), threading.Event()) as source:
+        found = [(picture.width, number_in(grey(picture))) for picture in source.pictures()]
+    assert found == [(320, number) for number in range(5)] + [(640, number) for number in range(5, 10)]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tiff"])
 @pytest.mark.parametrize("named", ["plain", "100% a?b*[c] %03d", "with: colon", "new\nline", "file:x"])
 def test_pictures_of_any_kind_and_name(tmp_path: Path, suffix: str, named: str) -> None:

@@ -64,6 +64,7 @@ class LibavSource:
         self._reopen = reopen
         self._views = PlaneViews()
         self._ahead: deque[Picture] = deque()
+        self._closed = False
         self._reader = self._decode_all()
         self._time_base = stream.time_base or Fraction(1)
         self._decoded = 0
@@ -138,6 +139,8 @@ class LibavSource:
         yield from self._reader
 
     def close(self) -> None:
+        # Whoever still asks for pictures gets none: libav would read freed memory.
+        self._closed = True
         context = self._stream.codec_context
         if context is not None and context.is_open:
             # Waits, without the GIL, until the decoder's own threads are idle. Freeing the decoder waits
@@ -172,7 +175,7 @@ class LibavSource:
                 if picture is not None:
                     yield picture
             del frames
-        if self._stop.is_set():
+        if self._stop.is_set() or self._closed:
             return
         for frame in self._decode(None) if context.is_open else []:
             picture = self._picture(frame, arrival)
@@ -205,14 +208,14 @@ class LibavSource:
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets with content, until the end, the stop flag, or (live) the first error."""
         in_a_row = 0
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or self._closed):
             waiting = time.monotonic()
             try:
                 for packet in self._container.demux(self._stream):
                     if packet.size:
                         in_a_row = 0
                         yield packet
-                    if self._stop.is_set():
+                    if self._stop.is_set() or self._closed:
                         return
                     waiting = time.monotonic()
                 return
