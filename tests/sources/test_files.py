@@ -12,45 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from streamd.core.errors import Reason, SourceError
-from streamd.core.picture import Picture
+from streamd.core.errors import Reason
 from streamd.models.colour import upright_bgr
-from streamd.sources import Hardware, Reader, SourceRequest, open_source
+from streamd.sources import Hardware, Reader, open_source
 from tests.support.clips import Clip, drawn, make, number_in
-from tests.support.reference_data import data_root, needs_data
-
-CLIPS = sorted(path.name for path in (data_root() / "videos").iterdir()) if data_root() else ["none"]
-
-
-def request(path: Path | str, threads: int = 1, **options: object) -> SourceRequest:
-    return SourceRequest(str(path), threads=threads, **options)  # type: ignore[arg-type]
-
-
-def grey(picture: Picture) -> np.ndarray:
-    return picture.planes[0] if picture.planes[0].ndim == 2 else picture.planes[0][..., 1]
-
-
-def read(
-    path: Path | str, **options: object
-) -> tuple[list[int | None], list[float | None], SourceError | None]:
-    """Numbers and times of all pictures, and what was raised after (or instead of) them."""
-    numbers: list[int | None] = []
-    times: list[float | None] = []
-    try:
-        with open_source(request(path, **options), threading.Event()) as source:
-            for picture in source.pictures():
-                numbers.append(number_in(grey(picture)))
-                times.append(picture.pts)
-    except SourceError as error:
-        return numbers, times, error
-    return numbers, times, None
-
-
-def cut(path: Path, share: float) -> Path:
-    content = path.read_bytes()
-    short = path.with_name(f"cut{path.suffix}")
-    short.write_bytes(content[: int(len(content) * share)])
-    return short
+from tests.support.readings import cut, grey, read, request
 
 
 @pytest.mark.parametrize(
@@ -167,6 +133,27 @@ def test_the_stop_flag_ends_reading(tmp_path: Path) -> None:
             if len(numbers) == 5:
                 stop.set()
     assert numbers == [0, 1, 2, 3, 4]
+
+
+def test_a_closed_source_gives_no_more_pictures_and_those_it_gave_live_on(tmp_path: Path) -> None:
+    source = open_source(request(make(tmp_path / "a.mp4")), threading.Event())
+    reader = source.pictures()
+    first = next(reader)
+    source.close()
+    source.close()
+    assert list(reader) == []
+    del source, reader
+    assert number_in(grey(first)) == 0
+
+
+def test_a_size_that_changes_in_mid_stream_is_followed(tmp_path: Path) -> None:
+    small = make(tmp_path / "small.h264", Clip(frames=5))
+    large = make(tmp_path / "large.h264", Clip(frames=5, first=5, width=640, height=352))
+    both = tmp_path / "both.h264"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    with open_source(request(both), threading.Event()) as source:
+        found = [(picture.width, number_in(grey(picture))) for picture in source.pictures()]
+    assert found == [(320, number) for number in range(5)] + [(640, number) for number in range(5, 10)]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tiff"])
@@ -296,62 +283,3 @@ def test_random_damage_never_crashes(tmp_path: Path, suffix: str) -> None:
         path.write_bytes(content)
         numbers, _, _ = read(path, threads=1 + seed % 3)
         assert len(numbers) < 60
-
-
-@needs_data
-@pytest.mark.parametrize("name", CLIPS)
-def test_real_clips_are_complete_and_come_whole(name: str) -> None:
-    root = data_root()
-    assert root is not None
-    path = root / "videos" / name
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        expected = [
-            (None if f.pts is None else round(float(f.pts * stream.time_base), 6), _sum(f))
-            for f in container.decode(stream)
-        ]
-    # Whether libav decodes a clip alike twice is libav's; a second pass with several threads is ours.
-    for threads in (1, 2) if path.stat().st_size < 800_000 else (2,):
-        with open_source(request(path, threads=threads), threading.Event()) as source:
-            ours = [(picture.pts, int(picture.planes[0].sum())) for picture in source.pictures()]
-            assert (source.width, source.height) == (626, 360) or "rot90" not in name
-        assert ours == expected
-
-
-def _sum(frame: av.VideoFrame) -> int:
-    plane = frame.planes[0]
-    return int(np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : plane.width].sum())
-
-
-@needs_data
-@pytest.mark.parametrize("share", [0.3, 0.9])
-@pytest.mark.parametrize("name", CLIPS)
-def test_real_clips_cut_short_are_told(tmp_path: Path, name: str, share: float) -> None:
-    root = data_root()
-    assert root is not None
-    copy = tmp_path / name
-    copy.write_bytes((root / "videos" / name).read_bytes())
-    _, _, error = read(cut(copy, share))
-    assert error is not None
-
-
-@needs_data
-def test_a_clip_held_sideways_comes_upright() -> None:
-    root = data_root()
-    assert root is not None
-    turned, straight = (
-        next(open_source(request(root / "videos" / name), threading.Event()).pictures())
-        for name in ("pedestrians_rot90.mp4", "pedestrians_626x360.mp4")
-    )
-    assert turned.rotation == 90
-    difference = upright_bgr(turned).astype(float) - upright_bgr(straight)
-    assert np.abs(difference).mean() < 6
-
-
-@needs_data
-def test_real_pictures_are_complete() -> None:
-    root = data_root()
-    assert root is not None
-    for path in (root / "images").iterdir():
-        with open_source(request(path), threading.Event()) as source:
-            assert len(list(source.pictures())) == 1

@@ -1,7 +1,10 @@
-"""A decoded frame becomes plane views, without a copy where the format allows it."""
+"""A decoded frame becomes a picture of plane views, without a copy where the format allows it."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import cast
 
 import numpy as np
@@ -10,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
-from streamd.core.picture import Layout, Matrix, Pixels
+from streamd.core.picture import Layout, Matrix, Picture, Pixels
 
 # The values of FFmpeg's AVColorSpace; 4, 5 and 6 are BT.601's coefficients under other names, 7 is within
 # a fraction of a percent of BT.709, 10 is BT.2020 with another transfer order, which nobody sends.
@@ -26,6 +29,19 @@ _DIRECT = {
 }
 _LAYOUTS = {"gray": Layout.GRAY, "rgb24": Layout.RGB}
 _SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 1): "yuv444p", (1, 2): "yuv440p", (4, 1): "yuv411p"}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a packet came: monotonic ns, and microseconds since 1970."""
+
+    ns: int
+    us: int
+
+    @classmethod
+    def now(cls) -> Arrival:
+        """This moment."""
+        return cls(time.monotonic_ns(), time.time_ns() // 1000)
 
 
 class PlaneViews:
@@ -59,6 +75,35 @@ class PlaneViews:
         if frame.colorspace not in _SCALABLE:
             frame.colorspace = 2  # unspecified: swscale refuses what it has no coefficients for
         return self._converter.reformat(frame, format=target, threads=1)
+
+
+def picture_of(
+    views: PlaneViews, frame: VideoFrame, pts: float | None, sar: Fraction | None, arrival: Arrival
+) -> Picture:
+    """The frame with all that is known of it. sar: of the stored picture. Raises as `PlaneViews.of` does."""
+    planes, layout, matrix, full_range, owner = views.of(frame)
+    # libav's angle counts counter-clockwise.
+    rotation = round(-frame.rotation / 90) * 90 % 360
+    lying = rotation in (90, 270)
+    if not sar or sar <= 0 or sar == 1:
+        sar = None
+    return Picture(
+        planes=planes,
+        layout=layout,
+        matrix=matrix,
+        full_range=full_range,
+        rotation=rotation,
+        width=frame.height if lying else frame.width,
+        height=frame.width if lying else frame.height,
+        sar=1 / sar if sar and lying else sar,
+        pts=pts,
+        received_ns=arrival.ns,
+        received_us=arrival.us,
+        captured_us=None,
+        keyframe=bool(frame.key_frame),
+        corrupt=frame.is_corrupt,
+        owner=owner,
+    )
 
 
 def _nearest(form: VideoFormat) -> str:

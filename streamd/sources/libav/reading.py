@@ -6,12 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Literal, Self
 
-import av
 import av.error
 from av.codec.context import Flags
 from av.container import InputContainer
@@ -24,21 +22,12 @@ from streamd.core.picture import Picture
 from streamd.sources.address import shown
 from streamd.sources.libav.ending import Ending, declares_length, jpeg_is_whole
 from streamd.sources.libav.faults import connection_fault, plain
-from streamd.sources.libav.planes import PlaneViews
+from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
+from streamd.sources.libav.streams import declared_s, duration_s
 from streamd.sources.source import SourceRequest
 
 # A cut MP4 reports every sample that is missing; a damaged one recovers after a few.
 _READ_ERRORS_IN_A_ROW = 32
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    ns: int
-    us: int
-
-    @classmethod
-    def now(cls) -> _Arrival:
-        return cls(time.monotonic_ns(), time.time_ns() // 1000)
 
 
 class LibavSource:
@@ -64,6 +53,7 @@ class LibavSource:
         self._reopen = reopen
         self._views = PlaneViews()
         self._ahead: deque[Picture] = deque()
+        self._closed = False
         self._reader = self._decode_all()
         self._time_base = stream.time_base or Fraction(1)
         self._decoded = 0
@@ -76,9 +66,9 @@ class LibavSource:
         self.skipped = 0
         rate = stream.average_rate
         self.rate = float(rate) if rate else None
-        self.duration_s = None if live else _duration_s(container, stream)
-        declared_s = _declared_s(container, stream) if not live else None
-        self._ending = Ending(declared_s, 1 / self.rate if self.rate else None)
+        self.duration_s = None if live else duration_s(container, stream)
+        declared = None if live else declared_s(container, stream)
+        self._ending = Ending(declared, 1 / self.rate if self.rate else None)
 
     @property
     def clock(self) -> Literal["arrival", "file"]:
@@ -138,6 +128,8 @@ class LibavSource:
         yield from self._reader
 
     def close(self) -> None:
+        # Whoever still asks for pictures gets none: libav would read freed memory.
+        self._closed = True
         context = self._stream.codec_context
         if context is not None and context.is_open:
             # Waits, without the GIL, until the decoder's own threads are idle. Freeing the decoder waits
@@ -161,9 +153,9 @@ class LibavSource:
     def _decode_all(self) -> Iterator[Picture]:
         self._prepare_decoder()
         context = self._stream.codec_context
-        arrival = _Arrival.now()
+        arrival = Arrival.now()
         for packet in self._packets():
-            arrival = _Arrival.now()
+            arrival = Arrival.now()
             if self.live:
                 packet.opaque = arrival
             frames = self._decode(packet)
@@ -172,7 +164,7 @@ class LibavSource:
                 if picture is not None:
                     yield picture
             del frames
-        if self._stop.is_set():
+        if self._stop.is_set() or self._closed:
             return
         for frame in self._decode(None) if context.is_open else []:
             picture = self._picture(frame, arrival)
@@ -205,14 +197,14 @@ class LibavSource:
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets with content, until the end, the stop flag, or (live) the first error."""
         in_a_row = 0
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or self._closed):
             waiting = time.monotonic()
             try:
                 for packet in self._container.demux(self._stream):
                     if packet.size:
                         in_a_row = 0
                         yield packet
-                    if self._stop.is_set():
+                    if self._stop.is_set() or self._closed:
                         return
                     waiting = time.monotonic()
                 return
@@ -258,8 +250,8 @@ class LibavSource:
             )
         return frames
 
-    def _picture(self, frame: VideoFrame, arrival: _Arrival) -> Picture | None:
-        """None when the picture lies before the asked start, or its pixels cannot be had."""
+    def _picture(self, frame: VideoFrame, arrival: Arrival) -> Picture | None:
+        """None when the picture lies before the asked start."""
         if self._stop.is_set():
             return None
         pts = None if frame.pts is None else round(float(frame.pts * self._time_base), 6)
@@ -276,43 +268,16 @@ class LibavSource:
                 self.skipped += 1
                 return None
         self._decoded += 1
+        stamp = frame.opaque if self.live else None
+        sar = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
         try:
-            planes, layout, matrix, full_range, owner = self._views.of(frame)
+            return picture_of(self._views, frame, pts, sar, stamp if isinstance(stamp, Arrival) else arrival)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,
                 f"{shown(self._request.url)}: pictures of the kind {frame.format.name} cannot be converted"
                 f" ({type(error).__name__}); re-encode it to yuv420p",
             ) from error
-        # libav's angle counts counter-clockwise.
-        rotation = round(-frame.rotation / 90) * 90 % 360
-        lying = rotation in (90, 270)
-        stamp = frame.opaque if self.live else None
-        if not isinstance(stamp, _Arrival):
-            stamp = arrival
-        return Picture(
-            planes=planes,
-            layout=layout,
-            matrix=matrix,
-            full_range=full_range,
-            rotation=rotation,
-            width=frame.height if lying else frame.width,
-            height=frame.width if lying else frame.height,
-            sar=self._sample_aspect(lying),
-            pts=pts,
-            received_ns=stamp.ns,
-            received_us=stamp.us,
-            captured_us=None,
-            keyframe=bool(frame.key_frame),
-            corrupt=frame.is_corrupt,
-            owner=owner,
-        )
-
-    def _sample_aspect(self, lying: bool) -> Fraction | None:
-        sar = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
-        if not sar or sar <= 0 or sar == 1:
-            return None
-        return 1 / sar if lying else sar
 
     def _judge_end(self) -> None:
         name = shown(self._request.url)
@@ -331,34 +296,3 @@ class LibavSource:
             raise SourceError(
                 reason, f"{name}: incomplete: {why}; the last is frame {total - 1}{at}; get a whole copy"
             )
-
-
-def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base
-
-
-def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """The video stream's own length as the container states it; None when it does not."""
-    if not declares_length(container.format.name):
-        return None
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    tagged = _clock_s(stream.metadata.get("DURATION", ""))
-    if tagged is not None:
-        return tagged
-    # The container's length is that of its longest stream: with sound, that need not be the video.
-    if len(container.streams) > 1 or container.duration is None:
-        return None
-    return container.duration / av.time_base
-
-
-def _clock_s(text: str) -> float | None:
-    """Seconds of "hh:mm:ss.fff", as Matroska tags write a length."""
-    parts = text.split(":")
-    try:
-        hours, minutes, seconds = (float(part) for part in parts)
-    except ValueError:
-        return None
-    return hours * 3600 + minutes * 60 + seconds

@@ -1,13 +1,15 @@
-"""Which of a container's streams is read."""
+"""Which of a container's streams is read, and how long it says it is."""
 
 from __future__ import annotations
 
+import av
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import shown
+from streamd.sources.libav.ending import declares_length
 from streamd.sources.source import SourceRequest
 
 
@@ -42,3 +44,35 @@ def pick(container: InputContainer, request: SourceRequest) -> VideoStream:
         if stream is not chosen:
             stream.discard = Discard.all
     return chosen
+
+
+def duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """The stream's length in seconds, declared or estimated by libav; None when it is not known."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def declared_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """The video stream's own length as the container states it; None when it does not."""
+    if not declares_length(container.format.name):
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    tagged = _clock_s(stream.metadata.get("DURATION", ""))
+    if tagged is not None:
+        return tagged
+    # The container's length is that of its longest stream: with sound, that need not be the video.
+    if len(container.streams) > 1 or container.duration is None:
+        return None
+    return container.duration / av.time_base
+
+
+def _clock_s(text: str) -> float | None:
+    """Seconds of "hh:mm:ss.fff", as Matroska tags write a length."""
+    parts = text.split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in parts)
+    except ValueError:
+        return None
+    return hours * 3600 + minutes * 60 + seconds
