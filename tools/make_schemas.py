@@ -1,6 +1,6 @@
 """Writes the JSON Schemas of the messages, made from their types, into the package.
 
-    python tools/make_schemas.py
+python tools/make_schemas.py
 """
 
 from __future__ import annotations

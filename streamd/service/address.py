@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from streamd.sources import SCHEMES
+from streamd.sources.address import scheme_of
+from streamd.sources.source import Kind
 
-class Kind(StrEnum):
-    """What a stream's address leads to; it decides which settings mean anything."""
-
-    RTSP = "rtsp"
-    HTTP = "http"
-    DEVICE = "device"
-    FILE = "file"
-    TEST = "test"
-
-    @property
-    def live(self) -> bool | None:
-        """Whether it runs at its own pace; None when only the opened container knows."""
-        return {Kind.FILE: False, Kind.HTTP: None}.get(self, True)
-
-
-# A new source scheme adds its row here and in the table of `streamd.sources`.
-SCHEMES: dict[str, Kind] = {
-    "rtsp": Kind.RTSP,
-    "rtsps": Kind.RTSP,
-    "http": Kind.HTTP,
-    "https": Kind.HTTP,
-    "v4l2": Kind.DEVICE,
-    "file": Kind.FILE,
-    "test": Kind.TEST,
-}
 ENCRYPTED = ("rtsps", "https")
 SOURCES = "rtsp://, rtsps://, http://, https://, /dev/videoN, file:PATH or a path"
 
@@ -59,18 +36,10 @@ def is_stream_id(text: str) -> bool:
     return re.fullmatch(STREAM_ID, text) is not None
 
 
-def scheme_of(url: str) -> str:
-    """The scheme in lower case, `file` for a plain path, `v4l2` for a path under /dev/."""
-    found = _SCHEME.match(url)
-    if found is None:
-        return "v4l2" if url.startswith("/dev/") else "file"
-    return found[1].lower()
-
-
 def kind_of(url: str) -> Kind:
     """What the address leads to. Raises ValueError when no source has its scheme."""
     try:
-        return SCHEMES[scheme_of(url)]
+        return SCHEMES[scheme_of(url)].kind
     except KeyError:
         raise ValueError(f"must be {SOURCES}") from None
 

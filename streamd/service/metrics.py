@@ -144,7 +144,7 @@ class MetricsServer:
             server_version = f"streamd/{__version__}"
             sys_version = ""
 
-            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            def do_GET(self) -> None:
                 page = pages.get(self.path.partition("?")[0])
                 code, kind, body = (
                     page() if page else (404, "text/plain", b"/metrics /healthz /readyz /streams\n")

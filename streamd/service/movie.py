@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -108,10 +109,8 @@ class Movie:
         """Give up after a failed write: closing would fail the same way, what is on the disk is playable."""
         container, self._container, self._stream = self._container, None, None
         if container is not None:
-            try:
+            with suppress(OSError):  # the failure that brought us here, said again
                 container.close()
-            except OSError:
-                pass  # the failure that brought us here, said again
 
 
 class Movies:

@@ -12,9 +12,9 @@ from streamd.core.errors import ConfigError
 from streamd.models.description import Description, describe
 from streamd.models.detector import Detector
 from streamd.models.engines import default_folder
-from streamd.models.selection import Rules, rules_for
 from streamd.models.heads import FAMILIES
 from streamd.models.presets import PRESETS
+from streamd.models.selection import Rules, rules_for
 from streamd.models.session import NAMES, RuntimeOptions, open_session
 from streamd.service.config import Batch, Input, Model, Runtime, Stream
 from streamd.service.loading import Tables

@@ -8,27 +8,48 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import cast
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import scheme_of, shown
-from streamd.sources.source import Hardware, Reader, Source, SourceRequest, Tls, Transport
+from streamd.sources.source import Hardware, Kind, Reader, Source, SourceRequest, Tls, Transport
 
-__all__ = ["SCHEMES", "Hardware", "Reader", "Source", "SourceRequest", "Tls", "Transport", "open_source"]
+__all__ = [
+    "SCHEMES",
+    "Hardware",
+    "Kind",
+    "Reader",
+    "Scheme",
+    "Source",
+    "SourceRequest",
+    "Tls",
+    "Transport",
+    "open_source",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A row of the table. `opener` is "module:function" of a `(SourceRequest, threading.Event) -> Source`."""
+
+    kind: Kind
+    opener: str
+
 
 SCHEMES = MappingProxyType(
     {
-        "file": "streamd.sources.libav.files:open_file",
-        "rtsp": "streamd.sources.libav.network:open_rtsp",
-        "rtsps": "streamd.sources.libav.network:open_rtsp",
-        "http": "streamd.sources.libav.network:open_http",
-        "https": "streamd.sources.libav.network:open_http",
-        "v4l2": "streamd.sources.libav.devices:open_v4l2",
+        "file": Scheme(Kind.FILE, "streamd.sources.libav.files:open_file"),
+        "rtsp": Scheme(Kind.RTSP, "streamd.sources.libav.network:open_rtsp"),
+        "rtsps": Scheme(Kind.RTSP, "streamd.sources.libav.network:open_rtsp"),
+        "http": Scheme(Kind.HTTP, "streamd.sources.libav.network:open_http"),
+        "https": Scheme(Kind.HTTP, "streamd.sources.libav.network:open_http"),
+        "v4l2": Scheme(Kind.DEVICE, "streamd.sources.libav.devices:open_v4l2"),
     }
 )
-"""Scheme -> the opener as "module:function"; an opener is `(SourceRequest, threading.Event) -> Source`."""
+"""What can be opened, by the scheme of its address."""
 
 
 def open_source(request: SourceRequest, stop: threading.Event) -> Source:
@@ -49,6 +70,6 @@ def open_source(request: SourceRequest, stop: threading.Event) -> Source:
             Reason.ERROR,
             f"{shown(request.url)}: reader: own is not there yet; use reader: auto or libav",
         )
-    module, name = SCHEMES[scheme].split(":")
+    module, name = SCHEMES[scheme].opener.split(":")
     opener = cast("Callable[[SourceRequest, threading.Event], Source]", getattr(import_module(module), name))
     return opener(request, stop)

@@ -40,9 +40,8 @@ def path_of(url: str) -> str:
 
 def shown(url: str) -> str:
     """The address for people and logs: one line, no user, no password, no values of secret-looking keys."""
-    if scheme_of(url) in ("file", "v4l2"):
-        text = path_of(url)
-    else:
+    text = path_of(url)
+    if scheme_of(url) not in ("file", "v4l2"):
         text = _SECRET_KEYS.sub(r"\1***", _USERINFO.sub("", url))
     return "".join(character if character.isprintable() else "�" for character in text)
 

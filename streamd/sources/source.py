@@ -11,6 +11,21 @@ from typing import Literal, Protocol, Self
 from streamd.core.picture import Picture
 
 
+class Kind(StrEnum):
+    """What an address leads to; it decides which settings mean anything."""
+
+    RTSP = "rtsp"
+    HTTP = "http"
+    DEVICE = "device"
+    FILE = "file"
+    TEST = "test"
+
+    @property
+    def live(self) -> bool | None:
+        """Whether it runs at its own pace; None when only the opened container knows."""
+        return {Kind.FILE: False, Kind.HTTP: None}.get(self, True)
+
+
 class Transport(StrEnum):
     """How RTSP carries the media."""
 

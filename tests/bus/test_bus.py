@@ -185,7 +185,7 @@ def test_waiting_ends_with_the_timeout_although_events_come() -> None:
 def test_a_foreign_message_is_refused_with_a_line() -> None:
     from streamd.bus.client import decode
 
-    with pytest.raises(StreamdError, match="not a streamd.result/1 message"):
+    with pytest.raises(StreamdError, match=r"not a streamd\.result/1 message"):
         decode(b'{"schema": "streamd.result/9"}')
     with pytest.raises(StreamdError, match="check the endpoint"):
         decode(b"\xff\x00")

@@ -97,7 +97,7 @@ def test_an_offline_line_holds_no_clock_unless_asked() -> None:
 )
 def test_every_message_says_which_it_is(name: str, message: object, schema: str) -> None:
     plain = validate(name, message)
-    assert list(plain)[0] == "schema"
+    assert next(iter(plain)) == "schema"
     assert plain["schema"] == schema
     without = {key: value for key, value in plain.items() if key != "schema"}
     with pytest.raises(jsonschema.ValidationError):

@@ -52,7 +52,7 @@ def test_every_frame_once_in_order_and_the_same_bytes_twice(folder: Path, tmp_pa
 
 
 def test_a_folder_a_glob_and_stdout(folder: Path, tmp_path: Path) -> None:
-    done = run_inline("detect", folder, "-m", folder / "number.onnx", "--jsonl", "-")
+    done = run("detect", folder, "-m", folder / "number.onnx", "--jsonl", "-")
     assert (done.returncode, done.stderr) == (0, "")
     assert numbers([json.loads(line) for line in done.stdout.splitlines()]) == [*range(40), *range(100, 110)]
     done = run("detect", folder / "*.mkv", "-m", folder / "number.onnx", "--csv", "-")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from streamd.core.timing import Histogram, Stage, Stamps, StageTimes
+from streamd.core.timing import Histogram, Stage, StageTimes, Stamps
 
 
 def test_a_quantile_is_at_most_nine_percent_off() -> None:

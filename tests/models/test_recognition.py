@@ -234,7 +234,7 @@ REAL = {
     "yunet_n_640": "yunet",
     "yunet_n_dynamic": "yunet",
 }
-GUESSED = {"yolox_nano_416_v8head", "yolox_nano_416_e2e", "deimv2_atto_320"}
+GUESSED = {"yolox_nano_416_e2e", "yolox_nano_416_v8head"}
 
 
 @needs_data
