@@ -45,7 +45,10 @@ class Average:
 
 
 def batch_of(
-    pictures: NDArray[np.uint8], rows: list[NDArray[np.float32]], chosen: NDArray[np.intp], rng: np.random.Generator
+    pictures: NDArray[np.uint8],
+    rows: list[NDArray[np.float32]],
+    chosen: NDArray[np.intp],
+    rng: np.random.Generator,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return images 0..1 [B, 3, H, W] and their truth, mirrored and recoloured at random.
 
@@ -70,16 +73,26 @@ def batch_of(
 
 
 def train(
-    pictures: NDArray[np.uint8], rows: list[NDArray[np.float32]], epochs: int, batch: int, rate: float, seed: int
+    pictures: NDArray[np.uint8],
+    rows: list[NDArray[np.float32]],
+    epochs: int,
+    batch: int,
+    rate: float,
+    seed: int,
 ) -> Detector:
     """Train a new detector and return the average of its weights."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model: Detector = Detector(len(CLASSES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Detector(len(CLASSES))
+    for weight in model.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     average = Average(model)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}], lr=rate)
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}], lr=rate
+    )
     cells = grid(*INPUT)
     per_epoch = len(pictures) // batch
     steps, warm, step = epochs * per_epoch, 100, 0
@@ -94,13 +107,16 @@ def train(
             images, truths = batch_of(pictures, rows, order[i * batch : (i + 1) * batch], rng)
             value = loss(model(images), truths, cells)
             optimiser.zero_grad(set_to_none=True)
-            value.backward()
+            torch.autograd.backward(value)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 20.0)
             optimiser.step()
             average.update(model)
             summed += float(value.detach())
             step += 1
-        print(f"epoch {epoch + 1}/{epochs} loss {summed / per_epoch:.3f} {time.monotonic() - began:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}/{epochs} loss {summed / per_epoch:.3f} {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
     return average.model
 
 
@@ -108,7 +124,9 @@ def main() -> None:
     """Render, train, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ASSET)
-    parser.add_argument("--first-seed", type=int, default=1000, help="scenes use this seed and those after it")
+    parser.add_argument(
+        "--first-seed", type=int, default=1000, help="scenes use this seed and those after it"
+    )
     parser.add_argument("--scenes", type=int, default=900)
     parser.add_argument("--per-scene", type=int, default=5, help="pictures taken of each scene")
     parser.add_argument("--epochs", type=int, default=8)
@@ -133,11 +151,13 @@ def main() -> None:
             "task": "detect",
             "streamd.head": "yolox",
             "streamd.input": "yolox",
-            "description": "Finds drawn people and vehicles in streamd's demo clip. Trained on drawings only.",
+            "description": "Finds drawn people and vehicles in the demo clip; trained on drawings only",
             "licence": "Apache-2.0",
             "author": "streamd",
             "made_by": "tools/train_demo_model.py",
-            "seeds": json.dumps({"scenes": [seeds[0], seeds[-1]], "per_scene": asked.per_scene, "training": asked.seed}),
+            "seeds": json.dumps(
+                {"scenes": [seeds[0], seeds[-1]], "per_scene": asked.per_scene, "training": asked.seed}
+            ),
         },
     )
     size = asked.out.stat().st_size

@@ -74,7 +74,13 @@ class _Painter:
 
 
 def _house(
-    paint: _Painter, rng: np.random.Generator, left: float, right: float, roof: float, base: float, metre: float
+    paint: _Painter,
+    rng: np.random.Generator,
+    left: float,
+    right: float,
+    roof: float,
+    base: float,
+    metre: float,
 ) -> None:
     wall = shade(_WALLS[int(rng.integers(len(_WALLS)))], float(rng.uniform(0.75, 1.08)))
     paint.box(left, roof, right, base, wall)
@@ -92,14 +98,18 @@ def _house(
         for column in range(columns):
             x = left + (column + 0.5) * step - 0.5 * wide
             lit = rng.random() < 0.12
-            paint.box(x - 0.1 * metre, row - tall - 0.1 * metre, x + wide + 0.1 * metre, row + 0.1 * metre, frame)
+            paint.box(
+                x - 0.1 * metre, row - tall - 0.1 * metre, x + wide + 0.1 * metre, row + 0.1 * metre, frame
+            )
             paint.box(x, row - tall, x + wide, row, (150, 204, 236) if lit else glass)
             paint.box(x + 0.46 * wide, row - tall, x + 0.54 * wide, row, frame)
         row -= tall + 1.1 * metre
     shop = rng.random() < 0.5
     if shop:
         trim = _AWNINGS[int(rng.integers(len(_AWNINGS)))]
-        paint.box(left + 0.5 * metre, base - 2.4 * metre, right - 0.5 * metre, base - 0.4 * metre, shade(glass, 0.8))
+        paint.box(
+            left + 0.5 * metre, base - 2.4 * metre, right - 0.5 * metre, base - 0.4 * metre, shade(glass, 0.8)
+        )
         paint.box(left + 0.5 * metre, base - 2.4 * metre, right - 0.5 * metre, base - 2.2 * metre, frame)
         count = max(2, int((right - left) / metre))
         for i in range(count):
@@ -112,7 +122,9 @@ def _house(
         for share in (0.15, 0.55, 0.85):
             x = left + share * (right - left)
             if abs(x - door) > 2.2 * metre:
-                paint.box(x - 0.1 * metre, base - 2.3 * metre, x + wide + 0.1 * metre, base - 0.8 * metre, frame)
+                paint.box(
+                    x - 0.1 * metre, base - 2.3 * metre, x + wide + 0.1 * metre, base - 0.8 * metre, frame
+                )
                 paint.box(x, base - 2.2 * metre, x + wide, base - 0.9 * metre, glass)
 
 
@@ -136,7 +148,12 @@ def _ground(paint: _Painter, rng: np.random.Generator, lay: Layout) -> None:
             x = middle + i * gap
             if -gap < x < w + gap or -gap < seen(x, bottom, top) < w + gap:
                 paint.polygon(
-                    [(x, bottom), (x + 1.2, bottom), (seen(x, bottom, top) + 0.8, top), (seen(x, bottom, top), top)],
+                    [
+                        (x, bottom),
+                        (x + 1.2, bottom),
+                        (seen(x, bottom, top) + 0.8, top),
+                        (seen(x, bottom, top), top),
+                    ],
                     shade(slab, 0.86),
                 )
     row = lay.kerb_near
@@ -157,7 +174,12 @@ def _ground(paint: _Painter, rng: np.random.Generator, lay: Layout) -> None:
             x_top = seen(lay.crossing, lay.kerb_near, top)
             x_bottom = seen(lay.crossing, lay.kerb_near, bottom)
             paint.polygon(
-                [(x_top - half_top, top), (x_top + half_top, top), (x_bottom + half_bottom, bottom), (x_bottom - half_bottom, bottom)],
+                [
+                    (x_top - half_top, top),
+                    (x_top + half_top, top),
+                    (x_bottom + half_bottom, bottom),
+                    (x_bottom - half_bottom, bottom),
+                ],
                 white,
             )
     for lane in range(1, lay.lanes):
@@ -165,7 +187,9 @@ def _ground(paint: _Painter, rng: np.random.Generator, lay: Layout) -> None:
         thick, dash = max(1.6, 0.13 * lay.scale(y)), 2.2 * lay.scale(y)
         x = -dash * float(rng.uniform(0, 2))
         while x < w:
-            if lay.crossing is None or abs(x + dash / 2 - seen(lay.crossing, lay.kerb_near, y)) > 2.9 * lay.scale(y):
+            if lay.crossing is None or abs(
+                x + dash / 2 - seen(lay.crossing, lay.kerb_near, y)
+            ) > 2.9 * lay.scale(y):
                 paint.polygon([(x, y), (x + dash, y), (x + dash, y + thick), (x, y + thick)], white)
             x += 2 * dash
 

@@ -48,7 +48,11 @@ class Canvas:
     """
 
     def __init__(
-        self, ground: Point, pixels_per_metre: float, extent: tuple[float, float, float, float], mirrored: bool = False
+        self,
+        ground: Point,
+        pixels_per_metre: float,
+        extent: tuple[float, float, float, float],
+        mirrored: bool = False,
     ) -> None:
         """`ground`: frame pixel of the origin; `extent`: left, right, down, up in metres."""
         left, right, down, up = extent
@@ -91,7 +95,16 @@ class Canvas:
         middle = self._fixed([centre])[0]
         axes = [max(1, round(r * self._scale * (1 << _SHIFT))) for r in (rx, ry)]
         cv2.ellipse(
-            self._image, middle.tolist(), axes, -angle * self._flip, 0, 360, (*colour, 255.0), -1, cv2.LINE_AA, _SHIFT
+            self._image,
+            middle.tolist(),
+            axes,
+            -angle * self._flip,
+            0,
+            360,
+            (*colour, 255.0),
+            -1,
+            cv2.LINE_AA,
+            _SHIFT,
         )
 
     def finish(self) -> Sprite:

@@ -48,7 +48,8 @@ class _Branch(nn.Module):
         self.found = nn.Conv2d(channels, 1, 1)
         self.kind = nn.Conv2d(channels, classes, 1)
         for last in (self.found, self.kind):
-            nn.init.constant_(last.bias, -4.0)  # type: ignore[arg-type]
+            if last.bias is not None:
+                nn.init.constant_(last.bias, -4.0)  # nearly no cell holds anything
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         near = self.boxes(x)
@@ -70,7 +71,9 @@ class Detector(nn.Module):
             _Residual(nn.Sequential(_conv(48, 48), _conv(48, 48))),
         )  # fmt: skip
         self.to16 = nn.Sequential(_conv(48, 64, 3, 2), _Residual(nn.Sequential(_conv(64, 64), _conv(64, 64))))
-        self.to32 = nn.Sequential(_separable(64, 5, 2), _Residual(_separable(64, 5)), _Residual(_separable(64, 5)))
+        self.to32 = nn.Sequential(
+            _separable(64, 5, 2), _Residual(_separable(64, 5)), _Residual(_separable(64, 5))
+        )
         self.wide = nn.MaxPool2d(5, 1, 2)
         self.side8, self.side16, self.side32 = _conv(48, width, 1), _conv(64, width, 1), _conv(128, width, 1)
         self.mix8, self.mix16 = _separable(width, 5), _separable(width, 5)

@@ -23,8 +23,11 @@ def fused(model: Detector) -> Detector:
     """
     copied = copy.deepcopy(model).eval()
     for module in list(copied.modules()):
-        if isinstance(module, nn.Sequential) and len(module) == 3 and isinstance(module[0], nn.Conv2d):
-            module[0] = fuse_conv_bn_eval(module[0], module[1])
+        if not isinstance(module, nn.Sequential) or len(module) != 3:
+            continue
+        conv, norm = module[0], module[1]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            module[0] = fuse_conv_bn_eval(conv, norm)
             module[1] = nn.Identity()
     first = next(m for m in copied.modules() if isinstance(m, nn.Conv2d))
     first.weight.data /= 255.0

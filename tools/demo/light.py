@@ -59,7 +59,11 @@ def random_light(rng: np.random.Generator) -> Light:
 
 
 def expose(
-    frame: NDArray[np.float32], light: Light, seconds: float, grain: NDArray[np.float32], rng: np.random.Generator
+    frame: NDArray[np.float32],
+    light: Light,
+    seconds: float,
+    grain: NDArray[np.float32],
+    rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
     """Return the frame (BGR, [h, w, 3]) as a camera would deliver it, uint8.
 

@@ -33,7 +33,9 @@ def random_prop(rng: np.random.Generator, kinds: tuple[PropKind, ...] = _KINDS) 
     return Prop(kind, float(rng.uniform(0.85, 1.2)), colour, int(rng.integers(1 << 31)))
 
 
-def _leaves(canvas: Canvas, rng: np.random.Generator, centre: Point, rx: float, ry: float, colour: Colour) -> None:
+def _leaves(
+    canvas: Canvas, rng: np.random.Generator, centre: Point, rx: float, ry: float, colour: Colour
+) -> None:
     """Fill an ellipse with clumps of leaves, light from above left."""
     for layer, light in enumerate((0.72, 0.88, 1.0, 1.16)):
         for _ in range(14):
@@ -41,7 +43,9 @@ def _leaves(canvas: Canvas, rng: np.random.Generator, centre: Point, rx: float, 
             x = centre[0] + rx * (reach * np.cos(angle) - 0.08 * layer)
             y = centre[1] + ry * (reach * np.sin(angle) + 0.1 * layer)
             blob = float(rng.uniform(0.2, 0.34)) * min(rx, ry) * (1.0 - 0.12 * layer)
-            canvas.ellipse((float(x), float(y)), blob * 1.15, blob, shade(colour, light * float(rng.uniform(0.94, 1.06))))
+            canvas.ellipse(
+                (float(x), float(y)), blob * 1.15, blob, shade(colour, light * float(rng.uniform(0.94, 1.06)))
+            )
 
 
 def draw_prop(prop: Prop, ground: Point, pixels_per_metre: float) -> Sprite:
@@ -68,7 +72,9 @@ def draw_prop(prop: Prop, ground: Point, pixels_per_metre: float) -> Sprite:
         case "bush":
             _leaves(canvas, rng, (0, 0.55 * s), 1.1 * s, 0.6 * s, prop.colour)
         case "bin":
-            canvas.polygon([(-0.26 * s, 0), (0.26 * s, 0), (0.32 * s, 0.95 * s), (-0.32 * s, 0.95 * s)], prop.colour)
+            canvas.polygon(
+                [(-0.26 * s, 0), (0.26 * s, 0), (0.32 * s, 0.95 * s), (-0.32 * s, 0.95 * s)], prop.colour
+            )
             canvas.limb([(-0.3 * s, 0.98 * s), (0.3 * s, 0.98 * s)], 0.12 * s, shade(prop.colour, 0.6))
         case "sign":
             canvas.limb([(0, 0), (0, 2.6 * s)], 0.09 * s, (150, 150, 150))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import pi
 
 import cv2
@@ -42,8 +42,13 @@ class Truth:
     ignore: bool
 
 
-def _lay_over(frame: NDArray[np.float32], owner: NDArray[np.int16], sprite: Sprite, number: int) -> Truth | None:
-    """Composite a sprite; return its still unhidden truth, or None if none of it is in the picture."""
+def lay_over(
+    frame: NDArray[np.float32], owner: NDArray[np.int16], sprite: Sprite, number: int
+) -> Truth | None:
+    """Composite a sprite in place; `owner` [h, w] gets `number` where it is solid.
+
+    Returns its truth with `visible` holding all its solid pixels, those outside too; None if it is not seen.
+    """
     height, width = owner.shape
     h, w = sprite.pixels.shape[:2]
     x1, y1 = max(0, sprite.left), max(0, sprite.top)
@@ -66,13 +71,19 @@ def _lay_over(frame: NDArray[np.float32], owner: NDArray[np.int16], sprite: Spri
 class Scene:
     """A street drawn from a seed; any frame of it can be had on its own, in any order."""
 
-    def __init__(self, seed: int, size: tuple[int, int] = (640, 360), fps: float = 25.0) -> None:
-        """`size`: width and height in pixels."""
+    def __init__(
+        self,
+        seed: int,
+        size: tuple[int, int] = (640, 360),
+        fps: float = 25.0,
+        light: Mapping[str, float] | None = None,
+    ) -> None:
+        """`size`: width and height in pixels; `light`: fields of Light to have otherwise than drawn."""
         self._seed, self._fps = seed, fps
         rng = np.random.default_rng(seed)
         self.width, self.height = size
         self.layout = random_layout(rng, *size)
-        self._light = random_light(rng)
+        self._light = replace(random_light(rng), **(light or {}))
         self._street = paint_backdrop(rng, self.layout)
         self._props = [
             (ground[1], draw_prop(prop, ground, self.layout.scale(ground[1])))
@@ -90,7 +101,9 @@ class Scene:
         phase = actor.phase + 2 * pi * travelled / actor.person.stride
         return draw_person(actor.person, ground, scale, phase, actor.facing, 1.0 if actor.speed else 0.0)
 
-    def _shadow(self, street: NDArray[np.float32], sprite: Sprite, ground: tuple[float, float], wide: float) -> None:
+    def _shadow(
+        self, street: NDArray[np.float32], sprite: Sprite, ground: tuple[float, float], wide: float
+    ) -> None:
         """Darken the ground under an object, in a soft flat ellipse `wide` pixels across."""
         rx, ry = max(2.0, 0.5 * wide), max(1.5, 0.09 * wide)
         x1, x2 = max(0, int(ground[0] - 1.4 * rx)), min(self.width, int(ground[0] + 1.4 * rx) + 2)
@@ -107,7 +120,9 @@ class Scene:
         seconds = index / self._fps
         frame = self._street.copy()
         owner = np.zeros((self.height, self.width), np.int16)
-        drawn: list[tuple[float, Sprite, int, Actor | None]] = [(y, sprite, 0, None) for y, sprite in self._props]
+        drawn: list[tuple[float, Sprite, int, Actor | None]] = [
+            (y, sprite, 0, None) for y, sprite in self._props
+        ]
         for number, actor in enumerate(self._actors, start=1):
             ground = actor.ground(seconds, self.layout)
             if ground is None:
@@ -116,27 +131,33 @@ class Scene:
             self._shadow(frame, sprite, ground, actor.footprint * self.layout.scale(ground[1]))
             drawn.append((ground[1], sprite, number, actor))
         found: list[tuple[Truth, Actor]] = []
-        for _, sprite, number, actor in sorted(drawn, key=lambda item: (item[0], item[2])):
-            whole = _lay_over(frame, owner, sprite, number)
-            if whole is not None and actor is not None:
-                found.append((whole, actor))
+        for _, sprite, number, who in sorted(drawn, key=lambda item: (item[0], item[2])):
+            whole = lay_over(frame, owner, sprite, number)
+            if whole is not None and who is not None:
+                found.append((whole, who))
         seen = np.bincount(owner.ravel(), minlength=len(self._actors) + 1)
         truths = []
-        for whole, actor in found:
+        for whole, shown in found:
             visible = float(seen[whole.id]) / whole.visible
             x1, y1, x2, y2 = whole.box
             hidden = visible < MIN_VISIBLE or y2 - y1 < MIN_HEIGHT or x2 - x1 < MIN_WIDTH
-            number = whole.id + len(self._actors) * actor.lap(seconds)
-            truths.append(Truth(number, actor.label, whole.box, round(visible, 3), hidden))
+            number = whole.id + len(self._actors) * shown.lap(seconds)
+            truths.append(Truth(number, shown.label, whole.box, round(visible, 3), hidden))
         rng = np.random.default_rng((self._seed, index))
         return expose(frame, self._light, seconds, self._grain, rng), sorted(truths, key=lambda t: t.id)
 
 
 def render_scene(
-    seed: int, frames: int, size: tuple[int, int] = (640, 360), fps: float = 25.0, first: int = 0, step: int = 1
+    seed: int,
+    frames: int,
+    size: tuple[int, int] = (640, 360),
+    fps: float = 25.0,
+    first: int = 0,
+    step: int = 1,
+    light: Mapping[str, float] | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], list[Truth]]]:
     """Yield `frames` frames (BGR uint8) with their truth; equal arguments give equal pixels."""
-    scene = Scene(seed, size, fps)
+    scene = Scene(seed, size, fps, light)
     cv2.setNumThreads(1)  # the drawing is small: threads cost more than they give
     for i in range(frames):
         yield scene.at(first + i * step)

@@ -99,11 +99,12 @@ def _walkers(rng: np.random.Generator, lay: Layout, count: int) -> list[Actor]:
         standing = rng.random() < 0.13
         facing = way * float(rng.uniform(0.75, 1.0))
         for member in range(2 if rng.random() < 0.25 else 1):
-            people.append(
-                Actor(random_person(rng), None, 0.0 if standing else way * pace,
-                      start + member * float(rng.uniform(0.25, 0.8)), span, row + member * float(rng.uniform(-2, 3)),
-                      float(rng.uniform(0, 6.3)), facing if not standing else float(rng.uniform(-1, 1)))
-            )  # fmt: skip
+            looks = random_person(rng)
+            beside = start + member * float(rng.uniform(0.25, 0.8)), row + member * float(rng.uniform(-2, 3))
+            phase = float(rng.uniform(0, 6.3))
+            turned = facing if not standing else float(rng.uniform(-1, 1))
+            speed = 0.0 if standing else way * pace
+            people.append(Actor(looks, None, speed, beside[0], span, beside[1], phase, turned))
     return people[:count]
 
 

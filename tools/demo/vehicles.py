@@ -82,19 +82,74 @@ def _cabin(canvas: Canvas, vehicle: Vehicle, roof: list[Point], sill: float) -> 
         rear = roof[0][0] + 0.52 * vehicle.length
         panes = [(rear, low), (rear, top), (roof[2][0], top), (front - inset, low)]
     else:
-        panes = [(rear + 2 * inset, low), (roof[1][0] + inset, top), (roof[2][0] - 0.3 * inset, top), (front - 1.6 * inset, low)]
+        panes = [
+            (rear + 2 * inset, low),
+            (roof[1][0] + inset, top),
+            (roof[2][0] - 0.3 * inset, top),
+            (front - 1.6 * inset, low),
+        ]
     canvas.polygon(panes, GLASS)
     (xa, ya), (xb, yb) = panes[0], panes[1]
     (xc, yc), (xd, yd) = panes[2], panes[3]
     shine = 0.55
     canvas.polygon(
-        [(xc - 0.25 * (xc - xb), yc), (xc - 0.05 * (xc - xb), yc), (xd - 0.35 * (xd - xa), yd), (xd - 0.55 * (xd - xa), yd)],
+        [
+            (xc - 0.25 * (xc - xb), yc),
+            (xc - 0.05 * (xc - xb), yc),
+            (xd - 0.35 * (xd - xa), yd),
+            (xd - 0.55 * (xd - xa), yd),
+        ],
         mix(GLASS, (238, 226, 214), shine),
     )
     if vehicle.kind != "truck":
         for share in (0.5,) if vehicle.kind in ("hatch", "pickup", "van") else (0.36, 0.68):
             low_x, top_x = xa + share * (xd - xa), xb + share * (xc - xb)
             canvas.limb([(low_x, ya), (top_x, yb)], 0.022 * vehicle.length, shade(vehicle.paint, 0.8))
+
+
+def _car_body(canvas: Canvas, vehicle: Vehicle, roof: list[Point], floor: float) -> None:
+    length, half = vehicle.length, 0.5 * vehicle.length
+    nose, tail = roof[-1][1], roof[0][1]
+    outline = [
+        (-half + 0.03, floor), (half - 0.05, floor), (half, floor + 0.18), (half - 0.03 * length, 0.9 * nose),
+        roof[-1], roof[0], (-half + 0.02, tail), (-half, floor + 0.2),
+    ]  # fmt: skip
+    canvas.polygon(outline, vehicle.paint)
+
+
+def _truck_body(canvas: Canvas, vehicle: Vehicle, roof: list[Point], floor: float) -> None:
+    """Draw the box behind and the cab in front."""
+    half, height = 0.5 * vehicle.length, vehicle.height
+    canvas.rectangle(-half, floor + 0.25, half * 0.42, floor + 0.5, (58, 56, 56))
+    canvas.rectangle(-half, floor + 0.5, half * 0.44, height, vehicle.second)
+    canvas.rectangle(-half, 0.9 * height, half * 0.44, height, shade(vehicle.second, 1.15))
+    if vehicle.stripe:
+        canvas.rectangle(-half, 0.5 * height, half * 0.44, 0.6 * height, vehicle.paint)
+    back = half * 0.47
+    cab = [(back, floor), (half, floor), (half, 0.4 * height), roof[-1], roof[0], (back, roof[-1][1])]
+    canvas.polygon(cab, vehicle.paint)
+
+
+def _trim(canvas: Canvas, vehicle: Vehicle, roof: list[Point], floor: float) -> None:
+    """Draw what lies on the body: sill, stripe, doors with handles, roof rack."""
+    length, half, height, paint = vehicle.length, 0.5 * vehicle.length, vehicle.height, vehicle.paint
+    nose = roof[-1][1]
+    start = -half + 0.02 if vehicle.kind != "truck" else half * 0.47
+    canvas.rectangle(start, floor, half - 0.04, floor + 0.13 * height, shade(paint, 0.72))
+    if vehicle.stripe and vehicle.kind != "truck":
+        low = 0.42 * nose + 0.1
+        canvas.rectangle(start, low, half - 0.08, low + 0.1, mix(paint, vehicle.second, 0.8))
+    if vehicle.kind in ("hatch", "saloon", "suv"):
+        for x in (-0.04 * length, 0.17 * length):
+            canvas.limb([(x, floor + 0.15), (x, nose)], 0.02, shade(paint, 0.7))
+            canvas.limb([(x - 0.28, 0.82 * nose), (x - 0.12, 0.82 * nose)], 0.05, shade(paint, 0.6))
+    elif vehicle.kind == "van":
+        canvas.limb([(0.02 * length, floor + 0.2), (0.02 * length, 0.9 * height)], 0.025, shade(paint, 0.72))
+    if vehicle.roof_rack:
+        rail, back, front = (50, 50, 52), roof[1][0], roof[2][0]
+        canvas.limb([(back + 0.1, 1.04 * height), (front - 0.1, 1.04 * height)], 0.06, rail)
+        for x in (back + 0.3, front - 0.3):
+            canvas.limb([(x, 0.98 * height), (x, 1.04 * height)], 0.05, rail)
 
 
 def draw_vehicle(
@@ -104,57 +159,25 @@ def draw_vehicle(
 
     `travelled`: metres, turns the wheels. `facing`: -1 left, 1 right. `lit`: lamps on.
     """
-    length, height, paint = vehicle.length, vehicle.height, vehicle.paint
+    length, height = vehicle.length, vehicle.height
     half = 0.5 * length
-    canvas = Canvas(
-        ground, pixels_per_metre, (half + 0.2, half + 0.2, 0.05, height * 1.12 + 0.1), mirrored=facing < 0
-    )
-    radius = 0.115 * 2.9 if vehicle.kind != "truck" else 0.42
+    extent = (half + 0.2, half + 0.2, 0.05, height * 1.12 + 0.1)
+    canvas = Canvas(ground, pixels_per_metre, extent, mirrored=facing < 0)
+    truck = vehicle.kind == "truck"
+    radius = 0.42 if truck else 0.3335
     floor = 0.62 * radius
-    _, _, line = _ROOF[vehicle.kind]
-    roof = [(-half + x * length, y * height) for x, y in line]
+    roof = [(-half + x * length, y * height) for x, y in _ROOF[vehicle.kind][2]]
     nose = roof[-1][1]
-    tail = roof[0][1] if vehicle.kind != "truck" else 0.3 * height
+    tail = 0.3 * height if truck else roof[0][1]
 
-    if vehicle.kind == "truck":
-        canvas.rectangle(-half, floor + 0.25, half * 0.42, floor + 0.5, (58, 56, 56))
-        canvas.rectangle(-half, floor + 0.5, half * 0.44, height, vehicle.second)
-        canvas.rectangle(-half, height - 0.1 * height, half * 0.44, height, shade(vehicle.second, 1.15))
-        if vehicle.stripe:
-            canvas.rectangle(-half, 0.5 * height, half * 0.44, 0.6 * height, paint)
-        canvas.polygon(
-            [(half * 0.47, floor), (half, floor), (half, 0.4 * height), roof[-1], roof[0], (half * 0.47, nose)], paint
-        )
-    else:
-        canvas.polygon(
-            [
-                (-half + 0.03, floor), (half - 0.05, floor), (half, floor + 0.18), (half - 0.03 * length, 0.9 * nose),
-                roof[-1], roof[0], (-half + 0.02, tail), (-half, floor + 0.2),
-            ],
-            paint,
-        )  # fmt: skip
+    (_truck_body if truck else _car_body)(canvas, vehicle, roof, floor)
     _cabin(canvas, vehicle, roof, min(nose, roof[0][1]) - 0.02)
-
-    start = -half + 0.02 if vehicle.kind != "truck" else half * 0.47
-    canvas.rectangle(start, floor, half - 0.04, floor + 0.13 * height, shade(paint, 0.72))
-    if vehicle.stripe and vehicle.kind != "truck":
-        canvas.rectangle(start, 0.42 * nose + 0.1, half - 0.08, 0.42 * nose + 0.2, mix(paint, vehicle.second, 0.8))
-    if vehicle.kind in ("hatch", "saloon", "suv"):
-        for x in (-0.04 * length, 0.17 * length):
-            canvas.limb([(x, floor + 0.15), (x, nose)], 0.02, shade(paint, 0.7))
-            canvas.limb([(x - 0.28, 0.82 * nose), (x - 0.12, 0.82 * nose)], 0.05, shade(paint, 0.6))
-    elif vehicle.kind == "van":
-        canvas.limb([(0.02 * length, floor + 0.2), (0.02 * length, 0.9 * height)], 0.025, shade(paint, 0.72))
-    if vehicle.roof_rack:
-        canvas.limb([(roof[1][0] + 0.1, 1.04 * height), (roof[2][0] - 0.1, 1.04 * height)], 0.06, (50, 50, 52))
-        for x in (roof[1][0] + 0.3, roof[2][0] - 0.3):
-            canvas.limb([(x, 0.98 * height), (x, 1.04 * height)], 0.05, (50, 50, 52))
-
+    _trim(canvas, vehicle, roof, floor)
     for share in (0.19, 0.81):
         hub = (-half + share * length, radius)
-        canvas.ellipse(hub, 1.22 * radius, 1.2 * radius, shade(paint, 0.42))
+        canvas.ellipse(hub, 1.22 * radius, 1.2 * radius, shade(vehicle.paint, 0.42))
         _wheel(canvas, hub, radius, -travelled / radius)
-    lamp = (214, 248, 255) if lit else (196, 212, 220)
-    canvas.ellipse((half - 0.1, 0.74 * min(nose, 0.5 * height) + 0.08), 0.13, 0.1, lamp)
+    headlamp: Colour = (214, 248, 255) if lit else (196, 212, 220)
+    canvas.ellipse((half - 0.1, 0.74 * min(nose, 0.5 * height) + 0.08), 0.13, 0.1, headlamp)
     canvas.ellipse((-half + 0.06, 0.85 * tail), 0.07, 0.14, (60, 60, 240) if lit else (48, 44, 170))
     return canvas.finish()
