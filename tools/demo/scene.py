@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import pi
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ class Scene:
         seed: int,
         size: tuple[int, int] = (640, 360),
         fps: float = 25.0,
-        light: Mapping[str, float] | None = None,
+        light: Mapping[str, Any] | None = None,
     ) -> None:
         """`size`: width and height in pixels; `light`: fields of Light to have otherwise than drawn."""
         self._seed, self._fps = seed, fps
@@ -154,7 +155,7 @@ def render_scene(
     fps: float = 25.0,
     first: int = 0,
     step: int = 1,
-    light: Mapping[str, float] | None = None,
+    light: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], list[Truth]]]:
     """Yield `frames` frames (BGR uint8) with their truth; equal arguments give equal pixels."""
     scene = Scene(seed, size, fps, light)
