@@ -1,0 +1,1 @@
+"""The drawn street: renderer, clip codec and the small detector trained on it."""
