@@ -43,7 +43,7 @@ def demo(
             providers=("tensorrt", "cuda", "cpu"),
             fallback=True,
             table=True,
-            shown_source="demo.mp4",
+            source_name="demo.mp4",
         )
         code = execute(job)
     if code == 0:

@@ -60,7 +60,8 @@ class Job:
     fallback: bool
     table: bool = False
     """Print the table also when there are outputs."""
-    shown_source: str | None = None
+    source_name: str | None = None
+    """Stands for the sources' address in what is written and shown."""
 
 
 def execute(job: Job) -> int:
@@ -88,10 +89,11 @@ def execute(job: Job) -> int:
             job.span,
             stop.event,
             keep_pictures=movies is not None,
+            source_name=job.source_name,
         )
 
         def show(progress: offline.Progress) -> None:
-            name = job.shown_source or Path(progress.source).name
+            name = Path(progress.source).name
             place = f"[{progress.index + 1}/{progress.inputs}] " if progress.inputs > 1 else ""
             bar.update(
                 task,
@@ -192,8 +194,7 @@ def print_tables(tally: Tally, times: StageTimes, job: Job) -> None:
     """What was seen in each input; with `job.table` also what each stage cost."""
     console = Console(highlight=False)
     for seen in tally.inputs:
-        name = job.shown_source or seen.source
-        table = Table(title=escape(f"{name}: {seen.frames} frames"), title_justify="left")
+        table = Table(title=escape(f"{seen.source}: {seen.frames} frames"), title_justify="left")
         table.add_column("class")
         for column in ("frames", "objects", "most at once", "best score"):
             table.add_column(column, justify="right")

@@ -38,6 +38,13 @@ def is_stream_id(text: str) -> bool:
 
 def kind_of(url: str) -> Kind:
     """What the address leads to. Raises ValueError when no source has its scheme."""
+    if scheme_of(url) == "file" and (found := _SCHEME.match(url)) and found[1].lower() != "file":
+        # On a command line `12:30.mp4` is a file's name. Here it is more likely an address with a slip in it.
+        if "@" in url:
+            raise ValueError(CREDENTIALS)
+        if found[1].lower() in SCHEMES:
+            raise ValueError(f"must be {found[1].lower()}://HOST[:PORT]/PATH")
+        raise ValueError(f"must be {SOURCES}; write file:NAME for a file whose name holds a colon")
     try:
         return SCHEMES[scheme_of(url)].kind
     except KeyError:

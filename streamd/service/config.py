@@ -34,6 +34,7 @@ from streamd.service.values import (
     Video,
     distinct,
 )
+from streamd.sources import Kind
 
 ProviderName: TypeAlias = Literal["tensorrt", "cuda", "cpu"]
 Intent: TypeAlias = Literal["auto", "live", "every"]
@@ -187,7 +188,7 @@ class Stream(Settings):
     """The address to open; for files an absolute path. It may hold a secret: show `shown_url`."""
     shown_url: str
     """The address for logs and people."""
-    kind: address.Kind
+    kind: Kind
     username: str | None
     password: Secret | None
     confidence: Threshold

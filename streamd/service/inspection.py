@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from streamd.service import address
 from streamd.service.config import Config, Stream
 from streamd.service.faults import Fault, KeyPath
 from streamd.service.loading import Reading
+from streamd.sources import Kind
 
 _INTENTS = {"live": "live", "every": "every frame", "auto": "live, or every frame if it has an end"}
 
@@ -33,7 +33,7 @@ def _files(config: Config) -> Iterator[tuple[KeyPath, Path, bool]]:
     for stream in config.streams:
         if stream.tls.ca is not None:
             yield ("streams", stream.id, "tls", "ca"), stream.tls.ca, True
-        if stream.enabled and stream.kind is address.Kind.FILE:
+        if stream.enabled and stream.kind is Kind.FILE:
             yield ("streams", stream.id, "url"), Path(stream.url), stream.url == stream.shown_url
 
 

@@ -17,6 +17,8 @@ from streamd.service.explanation import explain, nearest
 from streamd.service.faults import ConfigFaultsError, Fault, KeyPath
 from streamd.service.references import Resolved, resolve
 from streamd.service.values import HIDDEN
+from streamd.sources import Kind
+from streamd.sources.address import scheme_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,13 @@ class Reading:
 
 # What means something for some kinds of source only. Set by a stream itself for another kind, it is a fault:
 # whoever writes it expects an effect. In `defaults` it holds for those streams that it fits.
-_FITS: dict[str, tuple[frozenset[address.Kind], str]] = {
-    "pace": (frozenset({address.Kind.FILE}), "files; this source runs at its own pace"),
-    "loop": (frozenset({address.Kind.FILE}), "files; this source is opened again by itself"),
-    "transport": (frozenset({address.Kind.RTSP}), "rtsp:// and rtsps://"),
-    "reader": (frozenset({address.Kind.RTSP}), "rtsp:// and rtsps://"),
-    "username": (frozenset({address.Kind.RTSP, address.Kind.HTTP}), "rtsp, rtsps, http and https"),
-    "password": (frozenset({address.Kind.RTSP, address.Kind.HTTP}), "rtsp, rtsps, http and https"),
+_FITS: dict[str, tuple[frozenset[Kind], str]] = {
+    "pace": (frozenset({Kind.FILE}), "files; this source runs at its own pace"),
+    "loop": (frozenset({Kind.FILE}), "files; this source is opened again by itself"),
+    "transport": (frozenset({Kind.RTSP}), "rtsp:// and rtsps://"),
+    "reader": (frozenset({Kind.RTSP}), "rtsp:// and rtsps://"),
+    "username": (frozenset({Kind.RTSP, Kind.HTTP}), "rtsp, rtsps, http and https"),
+    "password": (frozenset({Kind.RTSP, Kind.HTTP}), "rtsp, rtsps, http and https"),
 }
 _NEUTRAL = {name: field.default for name, field in StreamEntry.model_fields.items()}
 _FROM_MODEL = ("confidence", "iou", "classes")
@@ -128,7 +130,7 @@ def _stream_faults(
         try:
             address.checked_url(url, secret=secret)
             kind = address.kind_of(url)
-            if kind is address.Kind.FILE:
+            if kind is Kind.FILE:
                 address.local_path(url, folder)
         except ValueError as error:
             yield document.fault((*at, "url"), str(error))
@@ -136,13 +138,13 @@ def _stream_faults(
         yield from (document.fault((*at, key), problem) for key, problem in _misfits(entry, url, kind))
 
 
-def _misfits(entry: Mapping[str, Value], url: str, kind: address.Kind) -> Iterator[tuple[str, str]]:
+def _misfits(entry: Mapping[str, Value], url: str, kind: Kind) -> Iterator[tuple[str, str]]:
     for key, (kinds, sources) in _FITS.items():
         if key in entry and entry[key] != _NEUTRAL[key] and kind not in kinds:
             yield key, f"is only for {sources}"
     tls = entry.get("tls")
     asked = isinstance(tls, dict) and (tls.get("verify") is False or tls.get("ca") is not None)
-    if asked and address.scheme_of(url) not in address.ENCRYPTED:
+    if asked and scheme_of(url) not in address.ENCRYPTED:
         yield "tls", "is only for rtsps:// and https://"
     if entry.get("password") is not None and entry.get("username") is None:
         yield "password", "needs `username` as well"
@@ -206,7 +208,7 @@ def _resolve(parsed: File, resolved: Resolved, folder: Path) -> Config:
 
 def _stream(name: str, entry: StreamEntry, parsed: File, folder: Path, by_reference: bool) -> Stream:
     kind = address.kind_of(entry.url)
-    url = str(address.local_path(entry.url, folder)) if kind is address.Kind.FILE else entry.url
+    url = str(address.local_path(entry.url, folder)) if kind is Kind.FILE else entry.url
     values = {key: getattr(parsed.defaults, key) for key in Settings.model_fields}
     values |= {key: getattr(entry, key) for key in entry.model_fields_set}
     if "tls" in entry.model_fields_set:

@@ -106,6 +106,8 @@ class OfflineRun:
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_end: Callable[[wire.OfflineEnd], None] = lambda end: None
     progress: Progress = field(default_factory=Progress)
+    source_name: str | None = None
+    """Stands for the address of the inputs in what is written; None: the address as given."""
 
     def run(self, requests: Sequence[SourceRequest]) -> list[wire.OfflineEnd]:
         """One end record an input, in the given order; fewer when stopped. Raises OutputError.
@@ -126,15 +128,14 @@ class OfflineRun:
 
     def _input(self, index: int, request: SourceRequest) -> wire.OfflineEnd:
         progress = self.progress
-        progress.source, progress.index = request.url, index
+        name = self.source_name or request.url
+        progress.source, progress.index = name, index
         progress.frames, progress.expected, progress.started_ns = 0, None, now_ns()
         for sink in self.sinks:
-            sink.begin(request.url, index)
+            sink.begin(name, index)
         passage = _Passage(self, request)
         failure = passage.run()
-        end = wire.OfflineEnd(
-            source=request.url, input=index, frames=progress.frames, complete=failure is None
-        )
+        end = wire.OfflineEnd(source=name, input=index, frames=progress.frames, complete=failure is None)
         if failure is not None:
             end.reason, end.detail = failure.reason.value, str(failure)
         return end

@@ -32,7 +32,7 @@ def test_every_row_of_the_table_leads_to_a_function() -> None:
     import importlib
 
     for target in SCHEMES.values():
-        module, name = target.split(":")
+        module, name = target.opener.split(":")
         assert callable(getattr(importlib.import_module(module), name))
 
 
