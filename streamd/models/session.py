@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -49,7 +49,12 @@ _CREATION = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """What executes the model; `cpu_threads` None means all cores that this process may use."""
+    """What executes the model.
+
+    batch_limit: the most pictures in one run. cpu_batch_limit: the same on the CPU, where a batch takes as long
+    as its pictures one by one, and each of them would wait for the last. cpu_threads: None means all cores that
+    this process may use.
+    """
 
     providers: tuple[Provider, ...]
     fallback: bool
@@ -58,6 +63,7 @@ class RuntimeOptions:
     cache_dir: Path
     batch_limit: int
     cpu_threads: int | None = None
+    cpu_batch_limit: int = 1
 
 
 class _NotHereError(Exception):
@@ -137,7 +143,7 @@ def open_session(model: Path, graph: Graph, options: RuntimeOptions, tell: Tell 
 
 def _open_cpu(model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
     session = _create(model, [(CPU, {})], options.cpu_threads or _cores())
-    return _warm(session, graph, options, notes)
+    return _warm(session, graph, replace(options, batch_limit=options.cpu_batch_limit), notes)
 
 
 def _cores() -> int:

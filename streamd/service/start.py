@@ -15,11 +15,9 @@ from streamd.models.engines import default_folder
 from streamd.models.heads import FAMILIES
 from streamd.models.presets import PRESETS
 from streamd.models.selection import Rules, rules_for
-from streamd.models.session import NAMES, RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions, open_session
 from streamd.service.config import Batch, Input, Model, Runtime, Stream
 from streamd.service.loading import Tables
-
-CPU = NAMES["cpu"]
 
 
 def known_names() -> Tables:
@@ -38,9 +36,7 @@ def open_detector(description: Description, options: RuntimeOptions) -> Iterator
     with open_session(description.path, description.graph, options) as session:
         for note in session.notes:
             logger.info("{}: {}", description.name, note)
-        # On the CPU a batch takes as long as its pictures one by one, and all of them wait for the last.
-        limit = 1 if session.provider == CPU else session.batch
-        yield Detector(description, session, limit), session.warm_ms
+        yield Detector(description, session, session.batch), session.warm_ms
 
 
 def describe_configured(model: Model) -> Description:

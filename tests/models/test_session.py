@@ -62,7 +62,9 @@ NEVER = [helper.make_node("Gather", ["images", "nine"], ["double"], axis=1), PLA
 def options(
     *providers: str, fallback: bool = True, batch_limit: int = 4, cache: Path = Path("/nowhere")
 ) -> RuntimeOptions:
-    return RuntimeOptions(providers, fallback, "fp16", 0, cache, batch_limit, cpu_threads=1)  # type: ignore[arg-type]
+    return RuntimeOptions(  # type: ignore[arg-type]
+        providers, fallback, "fp16", 0, cache, batch_limit, cpu_threads=1, cpu_batch_limit=batch_limit
+    )
 
 
 def has_gpu() -> bool:
