@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -31,6 +32,8 @@ _VERBS: dict[str, Callable[..., None]] = {
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
+# The base of typer's own refusals; newer typers bring it along, older ones take it from click.
+_CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def _version(wanted: bool) -> None:
@@ -68,7 +71,7 @@ def main() -> None:
             raise
         complain(str(error))
         code = error.exit_code
-    except typer._click.exceptions.ClickException as error:
+    except _CLICK_ERROR as error:
         error.show()
         code = error.exit_code
     except KeyboardInterrupt:

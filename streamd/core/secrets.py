@@ -38,8 +38,3 @@ class Redactor:
         text = _USER_PART.sub(rf"\g<scheme>{HIDDEN}@", text)
         pattern = self._pattern
         return pattern.sub(HIDDEN, text) if pattern else text
-
-
-def redact_url(url: str) -> str:
-    """A URL without its user part, for messages."""
-    return _USER_PART.sub(r"\g<scheme>", url)

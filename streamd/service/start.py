@@ -33,7 +33,7 @@ def open_detector(description: Description, options: RuntimeOptions) -> Iterator
     """
     for note in description.notes:
         (logger.info if description.input_known else logger.warning)("{}: {}", description.name, note)
-    with open_session(description.path, description.graph, options) as session:
+    with open_session(description.path, description.graph, options, logger.warning) as session:
         for note in session.notes:
             logger.info("{}: {}", description.name, note)
         yield Detector(description, session, session.batch), session.warm_ms
