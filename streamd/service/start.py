@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+import numpy as np
 from loguru import logger
 
+from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError
+from streamd.core.timing import NS_PER_MS, now_ns
 from streamd.models.description import Description, describe
 from streamd.models.detector import Detector
 from streamd.models.engines import default_folder
@@ -40,7 +43,30 @@ def open_detector(description: Description, options: RuntimeOptions) -> Iterator
             logger.info("{}: {}", description.name, note)
         # On the CPU a batch takes as long as its pictures one by one, and all of them wait for the last.
         limit = 1 if session.provider == CPU else session.batch
-        yield Detector(description, session, limit), session.warm_ms
+        detector = Detector(description, session, limit)
+        # The session's figure is for its largest batch; one inference here may be a smaller one.
+        yield detector, session.warm_ms if limit == session.batch else _time_batch(detector)
+
+
+def _time_batch(detector: Detector) -> float:
+    shape = detector.description.graph.input
+    pictures = [np.zeros(shape.picture, shape.dtype)] * detector.limit
+    started_ns = now_ns()
+    detector.run(pictures)
+    return (now_ns() - started_ns) / NS_PER_MS
+
+
+@contextmanager
+def build_detector(description: Description, options: RuntimeOptions) -> Iterator[tuple[Detector, float]]:
+    """As `open_detector`, but made in the thread `build`: the main thread answers signals meanwhile."""
+    made: list[tuple[Detector, float]] = []
+    with ExitStack() as stack, Crew() as crew:
+        crew.start("build", lambda: made.append(stack.enter_context(open_detector(description, options))))
+        while crew.running("build"):
+            crew.wait(1)
+        if crew.failure is not None:
+            raise crew.failure
+        yield made[0]
 
 
 def describe_configured(model: Model) -> Description:
