@@ -23,6 +23,7 @@ Note = wire.EventMessage | wire.StatusMessage
 _SEND_QUEUE = 1000  # messages a subscriber may lag before it loses some (countable by `seq`)
 _LINGER_MS = 300  # what is sent but not yet written may hold the exit this long
 _POLL_MS = 1000
+_GREETED = 100  # subscriptions in a turn: whoever asks without end must not keep results from the others
 
 
 class Wake:
@@ -146,8 +147,11 @@ class Publisher:
         poller = zmq.Poller()
         poller.register(socket_, zmq.POLLIN)
         poller.register(self._wake.fileno(), zmq.POLLIN)
+        items: list[Result | Note] | None = []
         while True:
-            ready = dict(poller.poll(_POLL_MS))
+            # The outbox may have been closed while its last items were taken, and that wake-up is spent:
+            # after anything was sent it is looked at again at once.
+            ready = dict(poller.poll(0 if items else _POLL_MS))
             self.beat_ns = now_ns()
             if self._wake.fileno() in ready:
                 # Cleared before taking: a post in between wakes again, it is never missed.
@@ -175,7 +179,7 @@ class Publisher:
 
     def _greet(self, socket_: zmq.Socket[bytes]) -> None:
         """Send the last values to whoever has just subscribed. All subscribers of the topic get them."""
-        while True:
+        for _ in range(_GREETED):
             try:
                 request = socket_.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -203,9 +207,11 @@ def _ipc_path(endpoint: str) -> Path | None:
 
 def _refuse_live_socket(path: Path, endpoint: str) -> None:
     """ZeroMQ silently takes over a socket file; another daemon that listens there must keep it."""
-    if not path.exists():
-        return
-    if not stat.S_ISSOCK(path.stat().st_mode):
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # nothing there; a folder that may not be entered is told of by the bind
+    if not stat.S_ISSOCK(mode):
         raise OutputError(
             f"publish.bind: {endpoint}: the file is there and is no socket; choose another path"
         )

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import typer
 
 from streamd.cli import options
+from streamd.core.errors import StreamdError
+
+if TYPE_CHECKING:
+    from streamd.core.secrets import Redactor
+    from streamd.service.config import Config
 
 
 def run(config: options.Config) -> None:
@@ -16,22 +25,52 @@ def run(config: options.Config) -> None:
     from loguru import logger
 
     from streamd.core.secrets import Redactor
-    from streamd.service import loading, logging
-    from streamd.service.daemon import Daemon
-    from streamd.service.start import describe_configured, known_names, open_detector, runtime_options
+    from streamd.service import loading, logging, signals
+    from streamd.service.start import known_names
 
-    redact = Redactor()
-    settings = loading.load(config, tables=known_names())
-    redact.learn(settings.secrets())
-    logging.set_up(settings.log.level, settings.log.format, redact)
+    with signals.leaving_at_once():
+        redact = Redactor()
+        settings = loading.load(config, tables=known_names())
+        redact.learn(settings.secrets())
+        logging.set_up(settings.log.level, settings.log.format, redact)
+        try:
+            _serve(settings, redact)
+        except StreamdError as error:
+            if settings.log.format != "json":
+                raise
+            # Whoever reads the log as JSON finds the end there too.
+            logger.error("{}", error)
+            raise typer.Exit(error.exit_code) from None
+
+
+def _serve(settings: Config, redact: Redactor) -> None:
+    from loguru import logger
+
+    from streamd.service.daemon import Daemon
+    from streamd.service.start import build_detector, describe_configured, runtime_options
+
     model = describe_configured(settings.model)
-    with open_detector(model, runtime_options(settings.runtime, settings.batch)) as (detector, warm_ms):
+    with build_detector(model, runtime_options(settings.runtime, settings.batch)) as (detector, warm_ms):
         daemon = Daemon(settings, detector, warm_ms, redact)
-        stuck = daemon.run()
-        if stuck:
-            # A thread inside a foreign library does not come back in time: everything else has ended in
-            # order, and an exit that waits for it would break the promise to stop within 5 s.
-            logger.warning("exiting without {}", ", ".join(stuck))
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+        try:
+            daemon.run()
+        finally:
+            if daemon.stuck:
+                logger.warning("exiting without {}", ", ".join(daemon.stuck))
+                _exit_now(sys.exc_info()[1])
+
+
+def _exit_now(error: BaseException | None) -> None:
+    """End the process although threads run that are inside a foreign library and do not come back in time.
+
+    Everything else has ended in order; an exit that waits for them would break the promise to stop in 5 s.
+    """
+    from streamd.cli import complain
+
+    if isinstance(error, StreamdError):
+        complain(str(error))
+    elif error is not None:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if error is None else getattr(error, "exit_code", 1))

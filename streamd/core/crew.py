@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -12,13 +14,14 @@ from streamd.core.timing import Deadline
 class Crew:
     """Starts threads, keeps the first failure, and joins them under one deadline.
 
-    `stop` is the one event that asks everything to end. `changed` is set whenever a thread ends or `stop` is
-    asked for, so that the main thread has one thing to wait on.
+    `stop` is the one event that asks everything to end. `wait` returns whenever a thread ends or somebody
+    nudges, so that the main thread has one thing to wait on.
     """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
-        self.changed = threading.Event()
+        # No event: a signal handler that sets one dead-locks with the main thread that waits on it.
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.failure: BaseException | None = None
         self.failed_thread: str | None = None
         self._lock = threading.Lock()  # guards `_threads`, `failure` and `failed_thread`
@@ -35,9 +38,18 @@ class Crew:
         thread.start()
 
     def ask_stop(self) -> None:
-        """Set `stop` and wake the main thread. Safe in a signal handler and in any thread."""
+        """Set `stop` and wake the main thread. Any thread, but no signal handler: see `nudge`."""
         self.stop.set()
-        self.changed.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Make `wait` return. Any thread, and the one thing that a signal handler may call."""
+        self._news.put(None)
+
+    def wait(self, timeout_s: float) -> None:
+        """Block until there is news, at most `timeout_s`. For the main thread."""
+        with contextlib.suppress(queue.Empty):
+            self._news.get(timeout=timeout_s)
 
     def running(self, prefix: str = "") -> list[str]:
         """Names of the threads that have not ended and start with `prefix`."""
@@ -63,7 +75,7 @@ class Crew:
         finally:
             with self._lock:
                 self._threads.pop(name, None)
-            self.changed.set()
+            self.nudge()
 
     def __enter__(self) -> Crew:
         return self

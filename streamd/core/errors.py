@@ -64,6 +64,10 @@ class OutputError(StreamdError):
     """A result cannot be written or published: disk full, folder missing, endpoint in use."""
 
 
+class CrashError(StreamdError):
+    """A thread of the daemon failed. Whatever it was, it had worked before: a restart may mend it."""
+
+
 class SourceError(StreamdError):
     """A source could not be opened, or could not be read to its end."""
 

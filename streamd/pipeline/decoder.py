@@ -105,6 +105,8 @@ class Feed:
     pace: MediaPace | None = None
     last_picture_ns: int = 0
     """When the last picture was received (monotonic); read by the watchdog."""
+    waits_for_room: bool = False
+    """Whether the decoder is held up by a full ring, not by its source; read by the watchdog."""
     _damaged: bool = False
 
     def accept(self, picture: Picture, stop: threading.Event) -> None:
@@ -170,4 +172,7 @@ class Feed:
         if self.lane.live:
             self.ring.put_newest_wins(frame)
         else:
+            self.waits_for_room = True
             self.ring.put_wait_for_room(frame)
+            self.last_picture_ns = now_ns()  # the source was not listened to: its silence begins now
+            self.waits_for_room = False

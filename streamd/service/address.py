@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from streamd.sources import SCHEMES
 from streamd.sources.address import scheme_of
@@ -82,8 +82,9 @@ def checked_url(url: str, *, secret: bool) -> str:
 
 def secrets_of(url: str) -> set[str]:
     """What must never be shown of an address that came from a credential: itself and its query's values."""
-    parts = urlsplit(url)
-    return {url, *(value for _, value in parse_qsl(parts.query) if value)}
+    # Not urlsplit: it raises for brackets, which the path of a file may hold.
+    query = url.partition("?")[2].partition("#")[0]
+    return {url, *(value for _, value in parse_qsl(query) if value)}
 
 
 def local_path(url: str, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import threading
 import time
 
 from msgspec import UNSET
@@ -30,6 +31,7 @@ class Announcer:
         self._outbox = outbox
         self._redact = redact
         self._numbers = itertools.count()
+        self._lock = threading.Lock()  # makes numbering and posting one step: `n` rises on the wire
 
     def stream(
         self, lane: Lane, event: wire.StreamEventName, reason: Reason | None, detail: str | None
@@ -38,18 +40,23 @@ class Announcer:
         note = self._note(event, detail)
         note.stream, note.epoch = lane.stream, lane.epoch
         note.reason = UNSET if reason is None else reason.value
-        self._outbox.note(note)
+        self._post(note)
 
     def daemon(self, event: wire.DaemonEventName, detail: str | None) -> None:
         """An event of the whole daemon."""
-        self._outbox.note(self._note(event, detail))
+        self._post(self._note(event, detail))
+
+    def _post(self, note: wire.EventMessage) -> None:
+        with self._lock:
+            note.n = next(self._numbers)
+            self._outbox.note(note)
 
     def _note(
         self, event: wire.StreamEventName | wire.DaemonEventName, detail: str | None
     ) -> wire.EventMessage:
         return wire.EventMessage(
             run=self.run,
-            n=next(self._numbers),
+            n=0,  # given when it is posted
             at_us=wall_us(),
             event=event,
             detail=UNSET if detail is None else self._redact(detail),

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from types import FrameType
 
 from loguru import logger
 
 from streamd.bus.publisher import Note, Publisher, Wake
 from streamd.core.crew import Crew
-from streamd.core.errors import ConfigError, OutputError
+from streamd.core.errors import ConfigError, CrashError, OutputError, StreamdError
 from streamd.core.secrets import Redactor
 from streamd.core.timing import NS_PER_MS, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
@@ -28,12 +24,13 @@ from streamd.service.announcer import Announcer
 from streamd.service.config import Config
 from streamd.service.config import Stream as StreamConfig
 from streamd.service.metrics import MetricsServer, Vitals
+from streamd.service.signals import StopSignals
 from streamd.service.start import rules_of
 from streamd.service.status import StatusReporter
 from streamd.service.streams import Stream
 
-STOP_S = 5.0
-"""Everything has ended this long after a signal."""
+STOP_S = 4.5
+"""Everything has ended this long after a signal; what is left of 5 s is for the exit itself."""
 _WATCH_S = 0.5
 _LIVE_RING = 2  # one that waits and one that arrives: more would only be older
 _EVERY_RING = 4
@@ -49,11 +46,14 @@ class Daemon:
         self._config = config
         self._detector = detector
         self._warm_ms = warm_ms
+        self._redact = redact
+        self.stuck: list[str] = []
         self._wake = Wake()
         self._outbox: Outbox[Note] = Outbox(_OUTBOX, self._wake)
         self._rings = Rings()
         self._announcer = Announcer(self._outbox, redact)
         self._streams: dict[str, Stream] = {}
+        self._reporter = StatusReporter(self._announcer.run, detector)
         self._publisher = Publisher(
             config.publish.bind,
             self._outbox,
@@ -69,26 +69,32 @@ class Daemon:
         self._vitals = Vitals(self._streams, detector, config.runtime.precision, redact, beats)
         self.worker: Worker = Worker(detector, self._rings, self._outbox, on_batch=self._vitals.count_batch)
 
-    def run(self) -> list[str]:
-        """Serve; blocks the main thread. Names of threads that did not end within the deadline.
+    def run(self) -> None:
+        """Serve; blocks the main thread. Afterwards `stuck` names the threads that did not end in time.
 
-        Raises what crashed a thread, ConfigError for an age budget that cannot be kept, OutputError when
-        binding fails.
+        Raises ConfigError for an age budget that cannot be kept or a class that the model does not know,
+        OutputError when binding fails, CrashError for an expected failure in a thread, and as it is what
+        nobody expected.
         """
         # Many threads hand the GIL to each other for moments: the default of 5 ms makes each of them late.
         sys.setswitchinterval(0.0002)
-        for stream in self._config.streams:
-            refuse_hopeless_age(stream, self._warm_ms)
-        with Crew() as crew, _signals(crew):
+        for config in self._config.streams:
+            if config.enabled:
+                refuse_hopeless_age(config, self._warm_ms)
+                self._streams[config.id] = self._stream(config)
+        with Crew() as crew, StopSignals(crew.nudge) as signals:
             try:
                 self._start(crew)
-                self._watch(crew)
+                self._watch(crew, signals, "decode:" if self._streams else "publish")
+                # Files that played to their end are worked off, however long the model takes.
+                self._rings.close(drain=True)
+                self._watch(crew, signals, "infer")
             finally:
-                self._stop(crew)
+                self._stop(crew, signals)
+        if isinstance(crew.failure, StreamdError):
+            raise CrashError(self._redact(f"{crew.failed_thread}: {crew.failure}")) from crew.failure
         if crew.failure is not None:
-            logger.error("{} crashed: {}", crew.failed_thread, crew.failure)
             raise crew.failure
-        return crew.running()
 
     def _start(self, crew: Crew) -> None:
         crew.start("publish", self._publisher.run)
@@ -116,11 +122,8 @@ class Daemon:
             self._detector.provider,
             self._publisher.endpoint,
         )
-        for config in self._config.streams:
-            if config.enabled:
-                stream = self._stream(config)
-                self._streams[config.id] = stream
-                crew.start(f"decode:{config.id}", partial(stream.run, crew.stop))
+        for name, stream in self._streams.items():
+            crew.start(f"decode:{name}", partial(stream.run, crew.stop))
 
     def _stream(self, config: StreamConfig) -> Stream:
         description = self._detector.description
@@ -135,39 +138,34 @@ class Daemon:
         model_input = (description.contract, description.graph.input)
         return Stream(config, lane, self._rings, ring, model_input, self._announcer.stream)
 
-    def _watch(self, crew: Crew) -> None:
-        """Until the end: watch for stalls, report once a second, notice when all files are done."""
-        reporter = StatusReporter(self._announcer.run, self._detector)
-        while not crew.changed.wait(_WATCH_S) or self._goes_on(crew):
+    def _watch(self, crew: Crew, signals: StopSignals, prefix: str) -> None:
+        """Watch for stalls and report once a second, until a signal, a crash, or the end of these threads."""
+        while crew.running(prefix) and not signals.asked and crew.failure is None:
             for stream in self._streams.values():
                 stream.watch(now_ns())
-            status = reporter.due(self._streams)
+            status = self._reporter.due(self._streams)
             if status is not None:
                 self._outbox.note(status)
+            crew.wait(_WATCH_S)
 
-    def _goes_on(self, crew: Crew) -> bool:
-        """Something changed; whether it is no reason to end."""
-        crew.changed.clear()
-        return not crew.stop.is_set() and bool(crew.running("decode:"))
-
-    def _stop(self, crew: Crew) -> None:
+    def _stop(self, crew: Crew, signals: StopSignals) -> None:
         """Top down under one deadline: decoders leave, the worker drains, the publisher drains."""
         deadline = Deadline(STOP_S)
-        signalled = crew.stop.is_set()
-        if signalled:
+        if signals.asked:
             self._announcer.daemon("stopping", None)
         crew.ask_stop()
         if crew.failure is not None:
             # Nobody may take what is posted any more: the worker must not wait for room.
             self._outbox.close()
-        # Files that played to their end are worked off; after a signal nothing waits for the model.
-        self._rings.close(drain=not signalled)
+        # Nothing waits for the model any more.
+        self._rings.close(drain=False)
         crew.join("decode:", Deadline(deadline.left_s() - _DRAIN_S))
         crew.join("infer", deadline)
         for stream in self._streams.values():
             stream.remove()
         self._outbox.close()
         crew.join("", deadline)
+        self.stuck = crew.running()
 
     def _times_of(self, stream: str) -> StageTimes | None:
         found = self._streams.get(stream)
@@ -196,25 +194,3 @@ def refuse_hopeless_age(stream: StreamConfig, warm_ms: float) -> None:
             budget,
             smallest,
         )
-
-
-@contextmanager
-def _signals(crew: Crew) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for the end; a second one exits at once with 130."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if crew.stop.is_set():
-            import os
-
-            os._exit(130)
-        crew.ask_stop()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

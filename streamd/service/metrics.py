@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import socketserver
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Event
 from typing import Any
 
@@ -18,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from streamd import __version__
 from streamd.core.errors import OutputError
-from streamd.core.timing import NS_PER_S, Stage, now_ns
+from streamd.core.timing import NS_PER_S, Deadline, Stage, now_ns
 from streamd.models.detector import Detector
 from streamd.service.streams import Stream
 
@@ -27,6 +29,9 @@ _BOUNDS_S = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 _STUCK_NS = 10 * NS_PER_S
 """The worker and the publisher turn at least each second; after ten without a turn they hang."""
+_ASK_S = 1.0
+_ANSWER_S = 1.0
+_LONGEST_REQUEST = 1 << 14
 
 
 @dataclass(slots=True)
@@ -140,9 +145,13 @@ class MetricsServer:
         }
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = 2.0
             server_version = f"streamd/{__version__}"
             sys_version = ""
+
+            def setup(self) -> None:
+                super().setup()
+                self.rfile = io.BytesIO(_head(self.connection))
+                self.connection.settimeout(_ANSWER_S)
 
             def do_GET(self) -> None:
                 page = pages.get(self.path.partition("?")[0])
@@ -158,7 +167,10 @@ class MetricsServer:
             def log_message(self, format: str, *args: Any) -> None:
                 pass  # a line a scrape is nothing anybody wants
 
-        class Server(HTTPServer):
+        # No HTTPServer: it asks the name service for its own name, and waits.
+        class Server(socketserver.TCPServer):
+            allow_reuse_address = True
+            request_queue_size = 64
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
             timeout = 0.2
 
@@ -211,3 +223,19 @@ class MetricsServer:
                 "in_flight": counts.in_flight,
             }
         return 200, "application/json", json.dumps(states, indent=1).encode() + b"\n"
+
+
+def _head(connection: socket.socket) -> bytes:
+    """A request up to its blank line, or what came of it in time: a client that dawdles holds up all others."""
+    deadline = Deadline(_ASK_S)
+    head = b""
+    while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) < _LONGEST_REQUEST:
+        connection.settimeout(max(0.001, deadline.left_s()))
+        try:
+            more = connection.recv(4096)
+        except OSError:
+            break
+        if not more:
+            break
+        head += more
+    return head

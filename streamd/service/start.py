@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from loguru import logger
 
+from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError
 from streamd.models.description import Description, describe
 from streamd.models.detector import Detector
@@ -37,6 +38,19 @@ def open_detector(description: Description, options: RuntimeOptions) -> Iterator
         for note in session.notes:
             logger.info("{}: {}", description.name, note)
         yield Detector(description, session, session.batch), session.warm_ms
+
+
+@contextmanager
+def build_detector(description: Description, options: RuntimeOptions) -> Iterator[tuple[Detector, float]]:
+    """As `open_detector`, but made in the thread `build`: the main thread answers signals meanwhile."""
+    made: list[tuple[Detector, float]] = []
+    with ExitStack() as stack, Crew() as crew:
+        crew.start("build", lambda: made.append(stack.enter_context(open_detector(description, options))))
+        while crew.running("build"):
+            crew.wait(1)
+        if crew.failure is not None:
+            raise crew.failure
+        yield made[0]
 
 
 def describe_configured(model: Model) -> Description:

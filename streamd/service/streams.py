@@ -23,6 +23,7 @@ from streamd.sources import Hardware, Reader, Source, SourceRequest, Tls, Transp
 State = Literal["connecting", "live", "stalled", "lost", "ended", "removed"]
 _STALLED_S = 2.0
 _STALLED_INTERVALS = 5
+_RATE_OF_UNKNOWN = 25.0
 
 
 class Announce(Protocol):
@@ -69,6 +70,8 @@ class Stream:
         self._feed: Feed | None = None
         self._rate: float | None = None
         self._live_since_ns = 0
+        self._live_source = True
+        self._plays_again = False  # a clip in a loop began anew: that is no news
         self.reconnects: dict[Reason, int] = {}
         """Attempts that failed after, or before, the stream was live; written by the decoder only."""
 
@@ -80,7 +83,8 @@ class Stream:
         """Attempt after attempt until the source has ended or `stop` is set."""
         wait_s = 0.0
         while not stop.wait(wait_s):
-            self._enter("connecting")
+            if not self._plays_again:
+                self._enter("connecting")
             try:
                 self._attempt(stop)
             except SourceError as error:
@@ -101,7 +105,7 @@ class Stream:
     def watch(self, now: int) -> None:
         """Say `stalled` when a live source gives nothing for max(2 s, 5 frame intervals). Never blocks."""
         feed, rate = self._feed, self._rate
-        if feed is None or not self.lane.live:
+        if feed is None or feed.waits_for_room or not self._live_source:
             return
         quiet_s = _STALLED_S if not rate else max(_STALLED_S, _STALLED_INTERVALS / rate)
         silent_ns = now - feed.last_picture_ns
@@ -125,6 +129,7 @@ class Stream:
             live = source.live if config.intent == "auto" else config.intent == "live"
             self.lane.live = live
             self._rate = source.rate
+            self._live_source = source.live
             feed = self._feed_for(source)
             try:
                 for picture in source.pictures():
@@ -133,7 +138,8 @@ class Stream:
                         feed.last_picture_ns = picture.received_ns
                         self._feed = feed
                         shape = f"{picture.width}x{picture.height} {source.codec}"
-                        self._enter("live", None, shape)
+                        if not self._plays_again:
+                            self._enter("live", None, shape)
                     feed.accept(picture, stop)
                     if stop.is_set():
                         return
@@ -158,7 +164,7 @@ class Stream:
 
     def _finished(self) -> bool:
         """Whether an attempt that ended without an error is the end: of a file that is played once."""
-        return not self.lane.live and not self.config.loop and bool(self._live_since_ns)
+        return not self._live_source and not self.config.loop and bool(self._live_since_ns)
 
     def _played_to_a_damaged_end(self, reason: Reason) -> bool:
         """A file that broke off on the way does so each time: it has ended, unless it is played in a loop."""
@@ -166,8 +172,12 @@ class Stream:
 
     def _failed(self, reason: Reason, detail: str) -> float:
         """Tell of a failed attempt; the seconds to wait until the next one."""
-        if self.config.loop and reason is Reason.EOF and self._live_since_ns and not self.lane.live:
-            return 0.0
+        self._plays_again = (
+            self.config.loop and reason is Reason.EOF and bool(self._live_since_ns) and not self._live_source
+        )
+        if self._plays_again:
+            # The last picture is shown as long as the others.
+            return 0.0 if self.config.pace == "fast" else 1 / (self._rate or _RATE_OF_UNKNOWN)
         served_s = (now_ns() - self._live_since_ns) / NS_PER_S if self._live_since_ns else 0.0
         wait_s = self._backoff.next_s(reason, served_s)
         self.reconnects[reason] = self.reconnects.get(reason, 0) + 1

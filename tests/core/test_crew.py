@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -55,4 +57,21 @@ def test_leaving_the_block_asks_everything_to_stop() -> None:
 def test_an_end_wakes_the_main_thread() -> None:
     with Crew() as crew:
         crew.start("short", lambda: None)
-        assert crew.changed.wait(5)
+        crew.wait(5)
+        assert crew.running() == []
+
+
+def test_a_nudge_from_a_signal_handler_never_dead_locks() -> None:
+    """Signals arrive between any two steps of the main thread, also while it holds a lock."""
+    program = """if True:
+        import signal, time
+        from streamd.core.crew import Crew
+        with Crew() as crew:
+            signal.signal(signal.SIGALRM, lambda *_: crew.nudge())
+            signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                crew.wait(0.00005)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    """
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0

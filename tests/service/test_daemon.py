@@ -133,6 +133,34 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, model: Path, number: int) -> 
         assert any(m.get("event") == "stopping" for m in reader.of("_daemon/events"))
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_file_may_be_live_and_still_ends_or_plays_on(tmp_path: Path, model: Path, loop: bool) -> None:
+    clip = make(tmp_path / "a.mp4", Clip(frames=10))
+    config = write_config(
+        tmp_path / "c.yaml", model, {"a": {"url": str(clip), "intent": "live", "loop": loop}}
+    )
+    with RunningDaemon(config) as daemon, Reader(daemon.endpoint) as reader:
+        if loop:
+            assert reader.wait(lambda _: len(reader.of("a/results")) >= 35)
+            assert daemon.stop() == 0
+        else:
+            assert daemon.wait() == 0
+        fresh = [m for m in reader.of("a/events") if not m.get("replay")]
+        assert not [m for m in fresh if m["event"] == "lost"]
+        # Each round is no news.
+        assert len([m for m in fresh if m["event"] == "live"]) <= 1
+
+
+def test_a_picture_in_a_loop_keeps_a_pace(tmp_path: Path, model: Path) -> None:
+    clip = make(tmp_path / "a.mp4", Clip(frames=1))
+    config = write_config(tmp_path / "c.yaml", model, {"a": {"url": str(clip), "loop": True}})
+    with RunningDaemon(config) as daemon, Reader(daemon.endpoint, b"streamd/a/results") as reader:
+        assert reader.wait(lambda messages: len(messages) >= 20)
+        first, last = (reader.messages[i][1]["received_us"] for i in (0, 19))
+        assert (last - first) / 1e6 >= 0.9 * 19 / 25
+        assert daemon.stop() == 0
+
+
 def test_status_and_events_are_published(tmp_path: Path, model: Path) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=250))
     streams = {"a": {"url": str(clip)}, "off": {"url": str(clip), "enabled": False},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import sys
@@ -134,3 +135,14 @@ def test_importing_the_sources_loads_no_media_library() -> None:
         "import sys, streamd.sources.inputs; sys.exit(bool({'av', 'cv2', 'onnxruntime'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("password", ["p[w]x", "[", "]", "a[b@c", "::1]"])
+def test_brackets_in_a_password_are_no_host(password: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    request = SourceRequest(f"rtsp://127.0.0.1:{port}/x", username="u", password=password, timeout_s=2)
+    with pytest.raises(SourceError) as caught:
+        open_source(request, threading.Event())
+    assert caught.value.reason is Reason.REFUSED
+    assert password not in str(caught.value) or len(password) == 1

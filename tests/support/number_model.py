@@ -21,10 +21,13 @@ LABELS = [f"bit{CELLS - 1 - cell}" for cell in range(CELLS)] + ["unreadable"]
 _CONTRAST = 60
 
 
-def make_number_model(path: Path, *, burn: int = 0, batch: int | str = "n") -> Path:
+def make_number_model(
+    path: Path, *, burn: int = 0, batch: int | str = "n", most_bits: int | None = None
+) -> Path:
     """Write the model: uint8 [n, 3, 64, 128] in, [n, 32, 6] out (boxes, score, class), stretched input.
 
     burn: how many products of 256 x 256 matrices each picture costs besides, about a millisecond each.
+    most_bits: the model fails at a picture whose number has more bits set than this.
     """
     cells = np.arange(CELLS, dtype=np.float32)
     boxes = np.stack([cells * 8, cells * 0, cells * 8 + 8, cells * 0 + 28], axis=1)
@@ -64,6 +67,16 @@ def make_number_model(path: Path, *, burn: int = 0, batch: int | str = "n") -> P
         nodes += _burning(burn, constants)
         nodes.append(helper.make_node("Add", ["score_row", "smoke"], ["score_smoked"]))
         scores = "score_smoked"
+    if most_bits is not None:
+        constants["shelf"] = np.zeros(most_bits + 1, np.float32)
+        constants["cells_axis"] = np.array([1], np.int64)
+        nodes += [
+            helper.make_node("Cast", ["lit"], ["lit_whole"], to=TensorProto.INT64),
+            helper.make_node("ReduceSum", ["lit_whole", "cells_axis"], ["bits"], keepdims=1),
+            helper.make_node("Gather", ["shelf", "bits"], ["trap"], axis=0),
+            helper.make_node("Add", [scores, "trap"], ["score_trapped"]),
+        ]
+        scores = "score_trapped"
     nodes += [
         helper.make_node("Unsqueeze", [scores, "one"], ["scores"]),
         helper.make_node("Mul", ["scores", "zero"], ["nought"]),
@@ -97,13 +110,13 @@ def _burning(burn: int, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto
     """Products that depend on the picture, so that they can not be folded away, and come to nothing."""
     constants["fuel"] = np.full((256, 256), 1 / 256, np.float32)
     nodes = [
-        helper.make_node("ReduceMean", ["float"], ["spark"], axes=[0, 1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["float"], ["spark"], axes=[1, 2, 3], keepdims=1),
         helper.make_node("Mul", ["fuel", "spark"], ["burn0"]),
     ]
     nodes += [helper.make_node("MatMul", [f"burn{i}", "fuel"], [f"burn{i + 1}"]) for i in range(burn)]
     return [
         *nodes,
-        helper.make_node("ReduceMean", [f"burn{burn}"], ["ash"], axes=[0, 1], keepdims=0),
+        helper.make_node("ReduceMean", [f"burn{burn}"], ["ash"], axes=[2, 3], keepdims=0),
         helper.make_node("Mul", ["ash", "zero"], ["smoke"]),
     ]
 

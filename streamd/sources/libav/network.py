@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from urllib.parse import urlsplit
 
 import av
 import av.error
@@ -29,10 +29,10 @@ def open_rtsp(request: SourceRequest, stop: threading.Event) -> LibavSource:
     pictures that nothing marks. Raises SourceError: auth, not_found, refused, unreachable, tls, timeout,
     codec, error.
     """
-    credentials, at, _ = urlsplit(
-        with_credentials(request.url, request.username, request.password)
-    ).netloc.rpartition("@")
-    if at and len(credentials.encode()) > _RTSP_CREDENTIALS:
+    # Not urlsplit: it takes the brackets in a password for those of an IPv6 host, and raises.
+    joined = with_credentials(request.url, request.username, request.password).partition("://")[2]
+    credentials = re.split("[/?#]", joined, maxsplit=1)[0].rpartition("@")[0]
+    if len(credentials.encode()) > _RTSP_CREDENTIALS:
         raise SourceError(
             Reason.AUTH,
             f"{shown(request.url)}: user and password together are longer than {_RTSP_CREDENTIALS} bytes;"
