@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "detect": detect.detect,
@@ -64,6 +66,8 @@ def main() -> None:
     debug = "--debug" in arguments
     try:
         code = app([word for word in arguments if word != "--debug"], standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can still be told
     except typer.Abort:
         code = 130
     except StreamdError as error:
@@ -78,9 +82,20 @@ def main() -> None:
         code = 130
     except BrokenPipeError:
         # `streamd tail | head` is no failure; the interpreter must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         code = 0
+    except OSError as error:
+        if debug or error.errno not in _FULL:
+            raise
+        _drop_stdout()
+        complain(f"stdout cannot be written any more: {error.strerror}; make room, or send it elsewhere")
+        code = 1
     sys.exit(code or 0)
+
+
+def _drop_stdout() -> None:
+    """What is still to be printed has nowhere to go; without this the interpreter's own flush would fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str) -> None:

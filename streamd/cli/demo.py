@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streamd.cli.stopping import Stop
+
 
 def demo(
     output: Annotated[
@@ -21,31 +23,32 @@ def demo(
 
     Example: streamd demo
     """
-    from importlib.resources import as_file, files
+    with Stop() as stop:
+        from importlib.resources import as_file, files
 
-    from streamd.cli.detect import Outputs
-    from streamd.cli.offline import Job, execute
-    from streamd.models.description import describe
-    from streamd.models.selection import rules_for
-    from streamd.service.offline import Span
-    from streamd.sources import SourceRequest
+        from streamd.cli.detect import Outputs
+        from streamd.cli.offline import Job, execute
+        from streamd.models.description import describe
+        from streamd.models.selection import rules_for
+        from streamd.service.offline import Span
+        from streamd.sources import SourceRequest
 
-    assets = files("streamd") / "assets"
-    with as_file(assets / "demo.onnx") as model, as_file(assets / "demo.mp4") as clip:
-        description = describe(model)
-        job = Job(
-            description=description,
-            rules=rules_for(description.labels, confidence=0.4, iou=0.5),
-            requests=[SourceRequest(url=str(clip))],
-            span=Span(),
-            # The names are its own: a second run replaces what the first one wrote.
-            outputs=Outputs(str(output / "demo.jsonl"), None, str(output / "demo.mp4"), False, True),
-            providers=("tensorrt", "cuda", "cpu"),
-            fallback=True,
-            table=True,
-            source_name="demo.mp4",
-        )
-        code = execute(job)
+        assets = files("streamd") / "assets"
+        with as_file(assets / "demo.onnx") as model, as_file(assets / "demo.mp4") as clip:
+            description = describe(model)
+            job = Job(
+                description=description,
+                rules=rules_for(description.labels, confidence=0.4, iou=0.5),
+                requests=[SourceRequest(url=str(clip))],
+                span=Span(),
+                # The names are its own: a second run replaces what the first one wrote.
+                outputs=Outputs(str(output / "demo.jsonl"), None, str(output / "demo.mp4"), False, True),
+                providers=("tensorrt", "cuda", "cpu"),
+                fallback=True,
+                table=True,
+                source_name="demo.mp4",
+            )
+            code = execute(job, stop)
     if code == 0:
         print(
             f"Written: {output / 'demo.jsonl'} (objects of every frame), {output / 'demo.mp4'} (with boxes)"

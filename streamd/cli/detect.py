@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from streamd.cli import options
+from streamd.cli.stopping import Stop
 from streamd.core.errors import UsageError
 
 
@@ -75,33 +76,36 @@ def detect(
     picture_size = options.parse_size(size)
     order = options.providers(provider)
 
-    from pathlib import Path
+    with Stop() as stop:
+        from pathlib import Path
 
-    from streamd.cli.offline import Job, execute
-    from streamd.models.description import describe
-    from streamd.models.selection import rules_for
-    from streamd.service.offline import Span
-    from streamd.sources import SourceRequest
-    from streamd.sources.inputs import expand
+        from streamd.cli.offline import Job, execute
+        from streamd.models.description import describe
+        from streamd.models.selection import rules_for
+        from streamd.service.offline import Span
+        from streamd.sources import SourceRequest
+        from streamd.sources.inputs import expand
 
-    for source in sources:
-        if "://" in source:
-            options.refuse_credentials(source)
-    urls = expand(sources)
-    label_source = Path(labels) if labels not in ("auto", "coco") else labels
-    description = describe(Path(model), head=head, input=input_, size=picture_size, labels=label_source)
-    rules = rules_for(description.labels, confidence=thresholds, iou=iou, classes=names)
-    password = options.read_password(Path(password_file) if password_file else None, username)
-    requests = [
-        SourceRequest(url=url, username=username, password=password, threads=options.cores()) for url in urls
-    ]
-    job = Job(
-        description=description,
-        rules=rules,
-        requests=requests,
-        span=Span(every, from_, to, max_frames),
-        outputs=Outputs(jsonl, csv, video, timings, force),
-        providers=order,
-        fallback=provider is None,
-    )
-    raise typer.Exit(execute(job))
+        for source in sources:
+            if "://" in source:
+                options.refuse_credentials(source)
+        urls = expand(sources)
+        label_source = Path(labels) if labels not in ("auto", "coco") else labels
+        description = describe(Path(model), head=head, input=input_, size=picture_size, labels=label_source)
+        rules = rules_for(description.labels, confidence=thresholds, iou=iou, classes=names)
+        password = options.read_password(Path(password_file) if password_file else None, username)
+        requests = [
+            SourceRequest(url=url, username=username, password=password, threads=options.cores())
+            for url in urls
+        ]
+        job = Job(
+            description=description,
+            rules=rules,
+            requests=requests,
+            span=Span(every, from_, to, max_frames),
+            outputs=Outputs(jsonl, csv, video, timings, force),
+            providers=order,
+            fallback=provider is None,
+        )
+        code = execute(job, stop)
+    raise typer.Exit(code)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -26,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from streamd.cli import complain
+from streamd.cli.stopping import Stop
 from streamd.core.errors import UsageError
 from streamd.core.secrets import Redactor
 from streamd.core.timing import Stage, StageTimes
@@ -35,10 +33,11 @@ from streamd.models.selection import Rules
 from streamd.models.session import Provider, RuntimeOptions
 from streamd.service import logging, offline
 from streamd.service.movie import Movies
-from streamd.service.outputs import CsvRows, JsonLines, LineFile, Sink
+from streamd.service.outputs import CsvRows, JsonLines, LineFile, Sink, refuse_overlaps
 from streamd.service.start import open_detector
 from streamd.service.tally import Tally
 from streamd.sources import SourceRequest
+from streamd.sources.address import path_of, scheme_of
 
 if TYPE_CHECKING:
     from streamd.bus import wire
@@ -64,11 +63,10 @@ class Job:
     """Stands for the sources' address in what is written and shown."""
 
 
-def execute(job: Job) -> int:
+def execute(job: Job, stop: Stop) -> int:
     """Run the job; the exit code: 0, 1 for an input that is not complete, 130 and 143 when stopped."""
     password = next((request.password for request in job.requests if request.password), None)
     logging.set_up("warning", "auto", Redactor([password] if password else []))
-    stop = _Stop()
     tally = Tally()
     errors = Console(stderr=True, highlight=False)
     with ExitStack() as stack:
@@ -79,7 +77,7 @@ def execute(job: Job) -> int:
                 soft_wrap=True,
             )
         detector, _warm_ms = stack.enter_context(open_detector(job.description, _runtime(job)))
-        stack.enter_context(stop.on_signals())
+        stop.begin()
         bar = stack.enter_context(_bar(errors))
         task = bar.add_task("", total=None, rate="")
         run = offline.OfflineRun(
@@ -130,21 +128,37 @@ def _sinks(job: Job, stack: ExitStack) -> tuple[list[Sink], Movies | None]:
     outputs = job.outputs
     if outputs.jsonl == "-" and outputs.csv == "-":
         raise UsageError("--jsonl - and --csv - both want stdout; give one of them a file")
+    movies = None if outputs.video is None else _movies(outputs.video, job)
+    texts = [Path(name) for name in (outputs.jsonl, outputs.csv) if name not in (None, "-")]
+    refuse_overlaps([*texts, *(movies.paths if movies is not None else [])], _read_by(job))
+    if movies is not None:
+        stack.callback(movies.close)
+        movies.check()
     sinks: list[Sink] = []
-    movies = None
     if outputs.jsonl is not None:
         file = stack.enter_context(LineFile(outputs.jsonl, force=outputs.force))
         sinks.append(JsonLines(file, timings=outputs.timings))
     if outputs.csv is not None:
         sinks.append(CsvRows(stack.enter_context(LineFile(outputs.csv, force=outputs.force))))
-    if outputs.video is not None:
-        folder = outputs.video.endswith("/") or Path(outputs.video).is_dir()
-        if len(job.requests) > 1 and not folder:
-            raise UsageError(f"--video {outputs.video}: with several sources name a folder")
-        movies = Movies(Path(outputs.video), force=outputs.force, folder=folder)
-        stack.callback(movies.close)
+    if movies is not None:
         sinks.append(movies)
     return sinks, movies
+
+
+def _movies(target: str, job: Job) -> Movies:
+    if target == "-":
+        raise UsageError("--video -: a movie goes to a file, not to stdout; name one")
+    folder = target.endswith("/") or Path(target).is_dir()
+    if len(job.requests) > 1 and not folder:
+        raise UsageError(f"--video {target}: with several sources name a folder")
+    sources = [job.source_name or request.url for request in job.requests]
+    return Movies(Path(target), sources, force=job.outputs.force, folder=folder)
+
+
+def _read_by(job: Job) -> list[Path]:
+    """The files that a run reads."""
+    inputs = (request.url for request in job.requests if scheme_of(request.url) == "file")
+    return [job.description.path, *(Path(path_of(url)) for url in inputs)]
 
 
 def _report(end: wire.OfflineEnd) -> None:
@@ -165,29 +179,6 @@ def _bar(console: Console) -> Progress:
         disable=not sys.stderr.isatty(),
         transient=True,
     )
-
-
-class _Stop:
-    """The first SIGINT or SIGTERM asks for an orderly end, the second one exits at once with 130."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.signal: int | None = None
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.event.is_set():
-            os._exit(130)
-        self.signal = number
-        self.event.set()
 
 
 def print_tables(tally: Tally, times: StageTimes, job: Job) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from streamd.core.errors import UsageError
+from streamd.core.errors import MissingFileError, UsageError
 
 Config: TypeAlias = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")
@@ -90,10 +90,14 @@ def providers(choice: str | None) -> tuple[Provider, ...]:
 def read_password(file: Path | None, username: str | None) -> str | None:
     """The password for `--username`: from a file (one trailing newline cut), else asked for."""
     if file is not None:
+        if username is None:
+            raise UsageError(f"--password-file {file}: whose password is it? name the user with --username")
         try:
             return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--password-file {file} cannot be read: {error}") from error
+        except OSError as error:
+            raise MissingFileError(f"--password-file {file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"--password-file {file} is no UTF-8 text; write the password anew") from error
     if username is not None:
         import getpass
 

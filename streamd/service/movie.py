@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
+import av.error
 import numpy as np
 
 from streamd.bus import wire
-from streamd.core.errors import OutputError
+from streamd.core.errors import OutputError, UsageError
 from streamd.core.picture import Pixels
 from streamd.models.colour import upright_bgr
 from streamd.pipeline.outbox import Result
-from streamd.service.outputs import create, write_failure
+from streamd.service.outputs import create, remove_empty, write_failure
 from streamd.service.render import draw
 from streamd.sources import Source
+from streamd.sources.address import path_of, scheme_of
 
 _TIME_BASE = Fraction(1, 90_000)
 # A fragment a second, its index in front of it: a kill or a full disk leaves all whole seconds playable.
@@ -27,6 +31,9 @@ _MUXER = {
     "flush_packets": "1",
 }
 _ENCODER = {"preset": "veryfast", "crf": "23", "sc_threshold": "0"}
+_LARGEST_SIDE = 16384  # of H.264 as libx264 writes it
+# Some of libav's failures are no OSError: an unknown codec, an external library.
+_FAILURES = (OSError, av.error.FFmpegError)
 
 
 class Movie:
@@ -51,9 +58,9 @@ class Movie:
             if self._stream is None:
                 self._open(picture.width, picture.height, picture.sar)
             self._encode(image, self._ticks(picture.pts))
-        except OSError as error:
+        except _FAILURES as error:
             self._abandon()
-            raise OutputError(write_failure(str(self._path), error)) from error
+            raise self._failure(error) from error
 
     def close(self) -> None:
         """Write what the encoder still holds, and the last fragment. Raises OutputError."""
@@ -63,13 +70,19 @@ class Movie:
             assert self._stream is not None
             self._container.mux(self._stream.encode(None))
             self._container.close()
-        except OSError as error:
-            raise OutputError(write_failure(str(self._path), error)) from error
+        except _FAILURES as error:
+            raise self._failure(error) from error
         finally:
             self._container = self._stream = None
 
     def _open(self, width: int, height: int, sar: Fraction | None) -> None:
-        self._container = av.open(str(self._path), "w", format="mp4", options=dict(_MUXER))
+        if max(width, height) > _LARGEST_SIDE:
+            raise OutputError(
+                f"{self._path}: H.264 holds no picture of {width}x{height}, at most {_LARGEST_SIDE} a side;"
+                " leave this input out, or --video"
+            )
+        # `file:` keeps libav from reading a protocol out of a name with a colon.
+        self._container = av.open(f"file:{self._path}", "w", format="mp4", options=dict(_MUXER))
         rate = Fraction(self._rate).limit_denominator(1001)
         stream = self._container.add_stream("libx264", rate=rate, options=dict(_ENCODER))
         # 4:2:0 needs even sizes: an odd last column or row is doubled.
@@ -105,42 +118,42 @@ class Movie:
         self._last_ticks = ticks
         return ticks
 
+    def _failure(self, error: OSError | av.error.FFmpegError) -> OutputError:
+        return OutputError(write_failure(str(self._path), OSError(error.errno, error.strerror)))
+
     def _abandon(self) -> None:
         """Give up after a failed write: closing would fail the same way, what is on the disk is playable."""
         container, self._container, self._stream = self._container, None, None
         if container is not None:
-            with suppress(OSError):  # the failure that brought us here, said again
+            with suppress(*_FAILURES):  # the failure that brought us here, said again
                 container.close()
 
 
 class Movies:
     """A sink: one movie for the only input, or one an input in a folder."""
 
-    def __init__(self, target: Path, *, force: bool, folder: bool) -> None:
-        self._target = target
+    def __init__(self, target: Path, sources: Sequence[str], *, force: bool, folder: bool) -> None:
         self._force = force
-        self._folder = folder
         self._movie: Movie | None = None
         self.rate: float | None = None
         """The next input's frame rate, where it is known."""
-        self._path = target
-        self._taken: set[Path] = set()
-        if folder and not target.is_dir():
-            raise OutputError(f"{target}: the folder does not exist; make it first")
-        if not folder:
-            os.close(create(target, force=force))  # says at the start what is wrong with the place
+        self.paths = _names(target, sources) if folder else [target]
+        """Each input's movie."""
+        self._path: Path | None = None
+
+    def check(self) -> None:
+        """Say at the start what is wrong with the place. Raises OutputError, UsageError."""
+        for path in self.paths:
+            if not path.parent.is_dir():
+                raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+            if path.exists() and not self._force:
+                raise UsageError(f"{path} exists; choose another name or overwrite it with --force")
+        if len(self.paths) == 1:
+            self._make(self.paths[0])
 
     def begin(self, source: str, index: int) -> None:
-        self._path = self._target
-        if self._folder:
-            stem = Path(source.rsplit("://", 1)[-1]).stem or "input"
-            path = self._target / f"{stem}.mp4"
-            if path in self._taken:
-                path = self._target / f"{stem}.{index}.mp4"
-            self._taken.add(path)
-            self._path = path
-            os.close(create(path, force=self._force))
-        self._movie = None
+        if self._path != self.paths[index]:
+            self._make(self.paths[index])
 
     def on_open(self, source: Source) -> None:
         """Take the frame rate of the source that is about to be read."""
@@ -148,6 +161,7 @@ class Movies:
 
     def result(self, result: Result) -> None:
         if self._movie is None:
+            assert self._path is not None
             self._movie = Movie(self._path, self.rate)
         self._movie.add(result)
 
@@ -155,9 +169,31 @@ class Movies:
         self.close()
 
     def close(self) -> None:
-        if self._movie is not None:
-            movie, self._movie = self._movie, None
-            movie.close()
+        movie, self._movie = self._movie, None
+        path, self._path = self._path, None
+        try:
+            if movie is not None:
+                movie.close()
+        finally:
+            if path is not None:
+                remove_empty(path)  # a movie without a picture is no movie
+
+    def _make(self, path: Path) -> None:
+        os.close(create(path, force=self._force))
+        self._path = path
+
+
+def _names(folder: Path, sources: Sequence[str]) -> list[Path]:
+    """A file in the folder for each source, called like it; no two are the same."""
+    paths: list[Path] = []
+    for index, source in enumerate(sources):
+        # An address's query is no part of a name: it may hold a secret.
+        path = path_of(source) if scheme_of(source) == "file" else urlsplit(source).path
+        stem = Path(path).stem or "input"
+        while (found := folder / f"{stem}.mp4") in paths:
+            stem = f"{stem}.{index}"
+        paths.append(found)
+    return paths
 
 
 def _cover(image: Pixels, height: int, width: int) -> Pixels:

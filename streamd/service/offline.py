@@ -22,6 +22,7 @@ from streamd.pipeline.slots import SlotPool
 from streamd.pipeline.worker import Worker
 from streamd.service.outputs import Sink
 from streamd.sources import Source, SourceRequest, open_source
+from streamd.sources.address import encodable, shown
 
 _RING = 4  # frames waiting for the worker: enough to hide the jitter of the decoder
 _OUTBOX = 8  # results waiting to be written
@@ -128,7 +129,7 @@ class OfflineRun:
 
     def _input(self, index: int, request: SourceRequest) -> wire.OfflineEnd:
         progress = self.progress
-        name = self.source_name or request.url
+        name = encodable(self.source_name or request.url)
         progress.source, progress.index = name, index
         progress.frames, progress.expected, progress.started_ns = 0, None, now_ns()
         for sink in self.sinks:
@@ -196,7 +197,7 @@ class _Passage:
             if crew.failure is not None:
                 raise crew.failure
         if stopped and self._failure is None:
-            return SourceError(Reason.OPERATOR, f"{self._request.url}: stopped before the end")
+            return SourceError(Reason.OPERATOR, f"{shown(self._request.url)}: stopped before the end")
         return self._failure
 
     def _infer(self, worker: Worker) -> None:

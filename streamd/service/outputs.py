@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import stat
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -34,9 +36,12 @@ class LineFile:
 
     def __init__(self, path: str, *, force: bool) -> None:
         self.name = "stdout" if path == "-" else path
-        self._at = 0
+        self.at = 0
+        """How many bytes were written."""
         self._regular = path != "-"
         if path == "-":
+            if sys.stdout is None:
+                raise OutputError("stdout is closed; name a file instead of -")
             sys.stdout.flush()
             self._descriptor = os.dup(sys.stdout.fileno())
         else:
@@ -52,12 +57,12 @@ class LineFile:
             if self._regular:
                 # A device, such as /dev/full, has no length to cut.
                 with suppress(OSError):
-                    os.ftruncate(self._descriptor, self._at)
+                    os.ftruncate(self._descriptor, self.at)
             raise OutputError(write_failure(self.name, error)) from error
-        self._at += len(lines)
+        self.at += len(lines)
 
     def close(self) -> None:
-        """Close the file; written lines stay."""
+        """Close the file; written lines stay. What never got one is removed: it would be in the way of a retry."""
         if self._descriptor >= 0:
             try:
                 os.close(self._descriptor)
@@ -65,6 +70,8 @@ class LineFile:
                 raise OutputError(write_failure(self.name, error)) from error
             finally:
                 self._descriptor = -1
+                if self._regular and not self.at:
+                    remove_empty(Path(self.name))
 
     def __enter__(self) -> LineFile:
         return self
@@ -105,10 +112,11 @@ class CsvRows:
     def __init__(self, file: LineFile) -> None:
         self._file = file
         self._source, self._index = "", 0
-        self._write([self.COLUMNS])
 
     def begin(self, source: str, index: int) -> None:
         self._source, self._index = source, index
+        if not self._file.at:
+            self._write([self.COLUMNS])
 
     def result(self, result: Result) -> None:
         line = offline_result(result, self._source, self._index, timings=False)
@@ -132,6 +140,33 @@ class CsvRows:
         self._file.write(text.getvalue().encode())
 
 
+def refuse_overlaps(outputs: Sequence[Path], read: Sequence[Path]) -> None:
+    """Raises UsageError when an output is one of the files that are `read`, or two outputs are one file.
+
+    Opening such an output would empty what is still to be read. Links are followed; devices and pipes, which
+    keep nothing, may be named twice.
+    """
+    taken = {identity: "is read by this run" for path in read if (identity := _identity(path)) is not None}
+    for path in outputs:
+        identity = _identity(path)
+        if identity is None:
+            continue
+        if identity in taken:
+            raise UsageError(f"{path} {taken[identity]} and cannot be an output as well; choose another name")
+        taken[identity] = "is named for another output"
+
+
+def _identity(path: Path) -> tuple[int, int] | str | None:
+    """The same for two names of one file; None for what is no regular file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
 def create(path: Path, *, force: bool) -> int:
     """A descriptor of a new file. Raises UsageError when it exists (without `force`), OutputError otherwise."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL)
@@ -147,6 +182,14 @@ def create(path: Path, *, force: bool) -> int:
         raise OutputError(f"{path} is a folder; name a file") from error
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a file that holds nothing; never a device, pipe or link."""
+    with suppress(OSError):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            path.unlink()
 
 
 def write_failure(name: str, error: OSError) -> str:

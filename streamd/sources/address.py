@@ -46,6 +46,11 @@ def shown(url: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
+def encodable(url: str) -> str:
+    """The address for results, as given; what a file's name holds that is no UTF-8 is marked with �."""
+    return url.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def with_credentials(url: str, username: str | None, password: str | None) -> str:
     """The address with user and password joined in, for libav only: never show it.
 

@@ -125,6 +125,18 @@ def test_one_of_several_video_streams(tmp_path: Path) -> None:
     assert "there are 2" in str(error)
 
 
+def test_the_best_of_several_video_streams_is_the_largest(tmp_path: Path) -> None:
+    path = tmp_path / "small_first.mkv"
+    with av.open(str(make(tmp_path / "two.mkv", Clip(second_video=True)))) as two, av.open(path, "w") as out:
+        large, small = two.streams.video
+        copies = {stream: out.add_stream_from_template(stream) for stream in (small, large)}
+        for packet in two.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream]
+                out.mux(packet)
+    assert read(path)[0] == list(range(30))
+
+
 def test_the_stop_flag_ends_reading(tmp_path: Path) -> None:
     stop, numbers = threading.Event(), []
     with open_source(request(make(tmp_path / "a.mp4")), stop) as source:

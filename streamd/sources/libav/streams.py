@@ -14,7 +14,7 @@ from streamd.sources.source import SourceRequest
 
 
 def pick(container: InputContainer, request: SourceRequest) -> VideoStream:
-    """The asked video stream; "best" is libav's choice (av_find_best_stream: largest, most frames probed).
+    """The asked video stream; "best" is the largest picture that can be decoded, the first of equals.
 
     Cover art is no video. All other streams are discarded while demuxing. Raises SourceError when there is no
     such stream or no decoder for it.
@@ -29,8 +29,8 @@ def pick(container: InputContainer, request: SourceRequest) -> VideoStream:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise SourceError(Reason.CODEC, f"{name}: there is no video in it, only {kinds}")
     if request.video == "best":
-        best = container.streams.best("video")
-        chosen = best if isinstance(best, VideoStream) and best in videos else videos[0]
+        # Not av_find_best_stream: without bit rates, as in Matroska, it takes the first, however small.
+        chosen = max(videos, key=_pixels)
     elif 0 <= request.video < len(videos):
         chosen = videos[request.video]
     else:
@@ -44,6 +44,10 @@ def pick(container: InputContainer, request: SourceRequest) -> VideoStream:
         if stream is not chosen:
             stream.discard = Discard.all
     return chosen
+
+
+def _pixels(stream: VideoStream) -> int:
+    return stream.width * stream.height if stream.codec_context is not None else -1
 
 
 def duration_s(container: InputContainer, stream: VideoStream) -> float | None:
