@@ -23,11 +23,12 @@ from tools.eval_demo_model import as_objects
 
 # Used in no training, and for no choice.
 UNSEEN = (7101, 7102, 7103, 7104)
-FRAMES, STEP = 40, 6
+FRAMES, STEP = 26, 9
 OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, 1)
 
 
 def test_the_demo_shows_the_whole_path(tmp_path: Path) -> None:
+    (tmp_path / "demo.jsonl").write_text("of an earlier run, which this one replaces")
     done = run("demo", "--output", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("person", "vehicle", "infer", "decode", "demo.jsonl"):
@@ -38,8 +39,6 @@ def test_the_demo_shows_the_whole_path(tmp_path: Path) -> None:
     assert {line["source"] for line in lines} == {"demo.mp4"}
     with av.open(str(tmp_path / "demo.mp4")) as movie:
         assert sum(1 for _ in movie.decode(video=0)) == 250
-    again = run("demo", "--output", tmp_path)
-    assert again.returncode == 0
 
 
 def test_clip_and_model_are_small() -> None:

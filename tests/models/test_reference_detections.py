@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from streamd.core.picture import Picture
-from streamd.models.contract import Detections
-from streamd.models.description import Description, describe
+from streamd.models.contract import Detections, Placement
+from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.preprocess import Letterbox
-from streamd.models.selection import Rules, rules_for
+from streamd.models.selection import rules_for
 from streamd.models.session import RuntimeOptions, open_session
 from streamd.sources import SourceRequest, open_source
 from tests.support import reference_data
@@ -32,54 +33,69 @@ WEAK = "fastestdet_352"  # a tiny model, sensitive to the resizer: outside the p
 OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, 1)
 
 
-def pictures_of(path: Path, wanted: set[int] | None) -> Iterator[tuple[int | None, Picture]]:
+def pictures_of(path: Path, wanted: set[int | None]) -> Iterator[tuple[int | None, Picture]]:
     """The wanted pictures of a clip with their index, or the only one of an image file with None."""
     with open_source(SourceRequest(str(path)), threading.Event()) as source:
         for index, picture in enumerate(source.pictures()):
-            if wanted is None:
+            if None in wanted:
                 yield None, picture
             elif index in wanted:
                 yield index, picture
-                if index == max(wanted):
-                    return
+            if index == max((number for number in wanted if number is not None), default=-1):
+                return
 
 
-def detections_of(model: Description, path: Path, wanted: set[int] | None, rules: Rules) -> Iterator[
-    tuple[int | None, Detections]
-]:  # fmt: skip
-    """What the model sees in each wanted picture."""
-    letterbox = Letterbox(model.contract, model.graph.input)
-    slot = np.zeros(model.graph.input.picture, model.graph.input.dtype)
-    placement = None
-    with open_session(model.path, model.graph, OPTIONS) as session:
-        detector = Detector(model, session, 1)
-        for index, picture in pictures_of(path, wanted):
-            placement = letterbox.write(picture, slot, placement)
-            size = (picture.width, picture.height)
-            yield index, detector.read(detector.run([slot]), 0, placement, size, rules)
+class Comparison:
+    """One file of expected/ and how far streamd agrees with it so far."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        expected = reference_data.load(name)
+        stem = Path(expected.model).stem
+        self.model = describe(root / expected.model, input=INPUT_TO_SET.get(stem, "auto"))
+        self.tally = Tally()
+        self.wanted: dict[str, dict[int | None, Reference]] = defaultdict(dict)
+        for reference in expected.references:
+            self.wanted[reference.file][reference.frame] = reference
+        self._threshold = expected.preprocessing["conf_threshold"]
+        iou = expected.preprocessing["nms_iou"] or 1.0
+        self._rules = rules_for(self.model.labels, confidence=self._threshold, iou=iou)
+        shape = self.model.graph.input
+        self._letterbox = Letterbox(self.model.contract, shape)
+        self._slot = np.zeros(shape.picture, shape.dtype)
+        self._placement: Placement | None = None
+
+    def look(self, detector: Detector, file: str, index: int | None, picture: Picture) -> None:
+        """Run one wanted picture and compare."""
+        self._placement = self._letterbox.write(picture, self._slot, self._placement)
+        size = (picture.width, picture.height)
+        found = detector.read(detector.run([self._slot]), 0, self._placement, size, self._rules)
+        reference = self.wanted[file].pop(index)
+        objects = Objects(found.class_ids, found.scores, found.boxes)
+        self.tally.add(compare(reference.objects, objects, self._threshold, f"{file}#{index}"))
+        assert_landmarks(reference, found)
 
 
-def tally_of(name: str) -> Tally:
-    """The comparison over the pictures of one file of expected/."""
-    where = reference_data.folder()
-    assert where is not None
-    expected = reference_data.load(name)
-    stem = Path(expected.model).stem
-    model = describe(where / expected.model, input=INPUT_TO_SET.get(stem, "auto"))
-    threshold = expected.preprocessing["conf_threshold"]
-    rules = rules_for(model.labels, confidence=threshold, iou=expected.preprocessing["nms_iou"] or 1.0)
-    by_file: dict[str, dict[int | None, Reference]] = defaultdict(dict)
-    for reference in expected.references:
-        by_file[reference.file][reference.frame] = reference
-    total = Tally()
-    for file, references in by_file.items():
-        frames = None if None in references else {frame for frame in references if frame is not None}
-        for index, found in detections_of(model, where / file, frames, rules):
-            objects = Objects(found.class_ids, found.scores, found.boxes)
-            total.add(compare(references[index].objects, objects, threshold, f"{file}#{index}"))
-            assert_landmarks(references.pop(index), found)
-        assert not references, f"{file}: pictures that did not come: {sorted(references, key=str)}"
-    return total
+def tallies_of(names: Sequence[str]) -> dict[str, Tally]:
+    """The comparison over the pictures of some files of expected/; each clip is decoded once for all of them."""
+    root = reference_data.folder()
+    assert root is not None
+    comparisons = [Comparison(name, root) for name in names]
+    with ExitStack() as stack:
+        detectors = [
+            Detector(
+                one.model, stack.enter_context(open_session(one.model.path, one.model.graph, OPTIONS)), 1
+            )
+            for one in comparisons
+        ]
+        for file in sorted({file for one in comparisons for file in one.wanted}):
+            wanted = {index for one in comparisons for index in one.wanted.get(file, ())}
+            for index, picture in pictures_of(root / file, wanted):
+                for one, detector in zip(comparisons, detectors, strict=True):
+                    if index in one.wanted.get(file, ()):
+                        one.look(detector, file, index, picture)
+    for one in comparisons:
+        assert not any(one.wanted.values()), "pictures that did not come"
+    return {name: one.tally for name, one in zip(names, comparisons, strict=True)}
 
 
 def assert_landmarks(reference: Reference, found: Detections) -> None:
@@ -96,7 +112,7 @@ def assert_landmarks(reference: Reference, found: Detections) -> None:
 @needs_data
 def test_every_model_says_what_its_references_say() -> None:
     pool = Tally()
-    tallies = {name: tally_of(name) for name in reference_data.model_expectations()}
+    tallies = tallies_of(reference_data.model_expectations())
     print()
     for name, tally in tallies.items():
         print(tally.row(name))
@@ -115,7 +131,7 @@ def test_every_model_says_what_its_references_say() -> None:
 @needs_data
 @pytest.mark.parametrize("name", reference_data.names("timeline.*.json") or ["timeline"])
 def test_every_frame_of_the_timelines(name: str) -> None:
-    tally = tally_of(name)
+    tally = tallies_of([name])[name]
     print(f"\n{tally.row(name)}")
     assert tally.references > 0
     assert tally.met_share >= 0.97, tally.misses
