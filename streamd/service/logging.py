@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -12,16 +11,6 @@ from streamd.core.secrets import Redactor
 
 if TYPE_CHECKING:
     from loguru import Message, Record
-
-# What libraries log through Python's own logging (libav's lines among them) is of use to a developer only.
-_FOREIGN = ("libav",)
-
-
-class _Forward(logging.Handler):
-    """Hands records of Python's logging to loguru, at debug."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        logger.opt(depth=6).debug("{}: {}", record.name, record.getMessage())
 
 
 def set_up(level: str, style: Literal["auto", "text", "json"], redact: Redactor) -> None:
@@ -38,11 +27,11 @@ def set_up(level: str, style: Literal["auto", "text", "json"], redact: Redactor)
         # Local variables in a traceback may hold a password.
         diagnose=False,
     )
-    for name in _FOREIGN:
-        foreign = logging.getLogger(name)
-        foreign.handlers = [_Forward()]
-        foreign.propagate = False
-        foreign.setLevel(logging.DEBUG if level in ("debug", "trace") else logging.CRITICAL)
+    if level in ("debug", "trace"):
+        from streamd.sources.libav.chatter import forward
+
+        # A line of libav's may hold an address with its password: it is hidden like in any other line.
+        forward(lambda line: logger.debug("{}", line))
 
 
 _TEXT = "{time:YYYY-MM-DD HH:mm:ss.SSS} <level>{level: <7}</level> {message}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,19 @@ def test_a_picture_in_a_loop_keeps_a_pace(tmp_path: Path, model: Path) -> None:
         first, last = (reader.messages[i][1]["received_us"] for i in (0, 19))
         assert (last - first) / 1e6 >= 0.9 * 19 / 25
         assert daemon.stop() == 0
+
+
+def test_what_libav_says_is_in_the_log_at_debug_without_the_password(tmp_path: Path, model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    camera = {"url": f"rtsp://127.0.0.1:{port}/x", "username": "viewer", "password": "hunter[2]@#"}
+    config = write_config(tmp_path / "c.yaml", model, {"a": camera}, log={"level": "debug", "format": "json"})
+    with RunningDaemon(config) as daemon, Reader(daemon.endpoint) as reader:
+        assert until(reader, "a", "lost")
+        assert daemon.stop() == 0
+        lines = [json.loads(line) for line in daemon.log]
+    assert [line for line in lines if line["level"] == "debug" and line["message"].startswith("libav")]
+    assert "hunter" not in "".join(daemon.log)
 
 
 def test_status_and_events_are_published(tmp_path: Path, model: Path) -> None:

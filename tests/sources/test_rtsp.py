@@ -131,3 +131,20 @@ def test_credentials_longer_than_libav_takes_are_refused_by_name() -> None:
     error = failure(SourceRequest("rtsp://127.0.0.1:9/a", username=USER, password="x" * 130))
     assert error.reason is Reason.AUTH
     assert "127 bytes" in str(error)
+
+
+@pytest.mark.rtsp
+def test_a_server_that_falls_silent_is_told_of_after_one_time_out(gstreamer: None) -> None:
+    """Nor does the picture that libav held back meanwhile pass for a new one."""
+    with serve([Mount("gate")]) as frozen:
+        request = SourceRequest(frozen.url("gate"), transport=Transport.TCP, timeout_s=3)
+        with open_source(request, threading.Event()) as source:
+            pictures = source.pictures()
+            last = [next(pictures) for _ in range(10)]
+            frozen.freeze()
+            started = time.monotonic()
+            with pytest.raises(SourceError) as caught:
+                last.extend(pictures)
+    assert caught.value.reason is Reason.TIMEOUT
+    assert time.monotonic() - started < 2 * request.timeout_s - 0.5
+    assert last[-1].received_ns / 1e9 < started + 2

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-_READY = re.compile(r"publishing on (\S+)")
+_READY = re.compile(r'publishing on ([^\s"]+)')
 _METRICS = re.compile(r"metrics on port (\d+)")
 
 

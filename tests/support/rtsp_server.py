@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,10 @@ class Server:
         """End the process without a word to its clients."""
         self._process.kill()
         self._process.wait()
+
+    def freeze(self) -> None:
+        """Halt the process: its connections stay open and nothing comes any more."""
+        self._process.send_signal(signal.SIGSTOP)
 
 
 def missing() -> str | None:

@@ -49,14 +49,20 @@ def connection_fault(
     """What went wrong with a network source while `doing` something ("opening", "reading")."""
     reason = network_reason(error, request, elapsed_s)
     if reason is Reason.TIMEOUT:
-        advice = f"no data for {elapsed_s:.1f} s; check the camera and the network, or raise timeout_s"
-    elif error.errno == errno.EPROTONOSUPPORT:
+        return silence(request, elapsed_s, doing)
+    if error.errno == errno.EPROTONOSUPPORT:
         advice = f"the server does not send over {request.transport}; set transport: auto"
     elif reason in _ADVICE:
         advice = _ADVICE[reason]
     else:
         advice = f"{plain(error)}; check that the address speaks {scheme_of(request.url)}"
     return SourceError(reason, f"{shown(request.url)}: {doing} failed: {advice}")
+
+
+def silence(request: SourceRequest, elapsed_s: float, doing: str = "reading") -> SourceError:
+    """A network source gave nothing for `elapsed_s`."""
+    advice = f"no data for {elapsed_s:.1f} s; check the camera and the network, or raise timeout_s"
+    return SourceError(Reason.TIMEOUT, f"{shown(request.url)}: {doing} failed: {advice}")
 
 
 def network_reason(error: av.error.FFmpegError, request: SourceRequest, elapsed_s: float) -> Reason:

@@ -21,7 +21,7 @@ from streamd.core.errors import Reason, SourceError
 from streamd.core.picture import Picture
 from streamd.sources.address import shown
 from streamd.sources.libav.ending import Ending, declares_length, jpeg_is_whole
-from streamd.sources.libav.faults import connection_fault, plain
+from streamd.sources.libav.faults import connection_fault, plain, silence
 from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
 from streamd.sources.libav.streams import declared_s, duration_s
 from streamd.sources.source import SourceRequest
@@ -201,6 +201,8 @@ class LibavSource:
             waiting = time.monotonic()
             try:
                 for packet in self._container.demux(self._stream):
+                    if self.live:
+                        self._refuse_late(time.monotonic() - waiting)
                     if packet.size:
                         in_a_row = 0
                         yield packet
@@ -218,6 +220,12 @@ class LibavSource:
                     self._ending.read_error = plain(error)
                 if in_a_row >= _READ_ERRORS_IN_A_ROW:
                     return
+
+    def _refuse_late(self, waited_s: float) -> None:
+        # At a read time-out libav's RTSP reader first hands over the picture that it held back, as if it had
+        # just come, and would wait as long again before it tells.
+        if waited_s >= self._request.timeout_s:
+            raise silence(self._request, waited_s)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """The frames that this packet (None: the end) completes; none when it cannot be decoded."""
