@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +78,6 @@ def execute(job: Job, stop: Stop) -> int:
             )
         detector, _warm_ms = stack.enter_context(open_detector(job.description, _runtime(job)))
         stop.begin()
-        bar = stack.enter_context(_bar(errors))
-        task = bar.add_task("", total=None, rate="")
         run = offline.OfflineRun(
             detector,
             job.rules,
@@ -89,19 +87,9 @@ def execute(job: Job, stop: Stop) -> int:
             keep_pictures=movies is not None,
             source_name=job.source_name,
         )
-
-        def show(progress: offline.Progress) -> None:
-            name = Path(progress.source).name
-            place = f"[{progress.index + 1}/{progress.inputs}] " if progress.inputs > 1 else ""
-            bar.update(
-                task,
-                description=escape(place + name),
-                completed=progress.frames,
-                total=progress.expected,
-                rate=f"{progress.frames_per_s():.0f}/s",
-            )
-
-        run.on_progress = show
+        # Progress is for a terminal; elsewhere stderr stays empty while all is well.
+        if sys.stderr.isatty():
+            run.on_progress = _show_in(stack.enter_context(_bar(errors)))
         run.on_end = _report
         if movies is not None:
             run.on_open = movies.on_open
@@ -166,8 +154,24 @@ def _report(end: wire.OfflineEnd) -> None:
         complain(end.detail)
 
 
+def _show_in(bar: Progress) -> Callable[[offline.Progress], None]:
+    """What shows how far a run is."""
+    task = bar.add_task("", total=None, rate="")
+
+    def show(progress: offline.Progress) -> None:
+        place = f"[{progress.index + 1}/{progress.inputs}] " if progress.inputs > 1 else ""
+        bar.update(
+            task,
+            description=escape(place + Path(progress.source).name),
+            completed=progress.frames,
+            total=progress.expected,
+            rate=f"{progress.frames_per_s():.0f}/s",
+        )
+
+    return show
+
+
 def _bar(console: Console) -> Progress:
-    """Progress on a terminal; nothing at all elsewhere."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -176,7 +180,6 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=console,
-        disable=not sys.stderr.isatty(),
         transient=True,
     )
 
