@@ -26,9 +26,9 @@ def check(
     from streamd.core.errors import StreamdError
     from streamd.service import document, inspection
     from streamd.service.config import json_schema
+    from streamd.service.configured import describe_configured, known_names, rules_of
     from streamd.service.faults import ConfigFaultsError
     from streamd.service.loading import read
-    from streamd.service.start import describe_configured, known_names, rules_of
 
     if schema:
         print(json.dumps(json_schema(), indent=2))

@@ -26,7 +26,7 @@ def run(config: options.Config) -> None:
 
     from streamd.core.secrets import Redactor
     from streamd.service import loading, logging, signals
-    from streamd.service.start import known_names
+    from streamd.service.configured import known_names
 
     with signals.leaving_at_once():
         redact = Redactor()
@@ -46,8 +46,9 @@ def run(config: options.Config) -> None:
 def _serve(settings: Config, redact: Redactor) -> None:
     from loguru import logger
 
+    from streamd.service.configured import describe_configured, runtime_options
     from streamd.service.daemon import Daemon
-    from streamd.service.start import build_detector, describe_configured, runtime_options
+    from streamd.service.start import build_detector
 
     model = describe_configured(settings.model)
     with build_detector(model, runtime_options(settings.runtime, settings.batch)) as (detector, warm_ms):

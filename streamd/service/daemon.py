@@ -23,9 +23,9 @@ from streamd.pipeline.worker import Worker
 from streamd.service.announcer import Announcer
 from streamd.service.config import Config
 from streamd.service.config import Stream as StreamConfig
+from streamd.service.configured import rules_of
 from streamd.service.metrics import MetricsServer, Vitals
 from streamd.service.signals import StopSignals
-from streamd.service.start import rules_of
 from streamd.service.status import StatusReporter
 from streamd.service.streams import Stream
 

@@ -17,9 +17,10 @@ import pytest
 
 from streamd.core.secrets import Redactor
 from streamd.service import daemon as daemon_module
+from streamd.service.configured import describe_configured, runtime_options
 from streamd.service.daemon import Daemon
 from streamd.service.loading import load
-from streamd.service.start import describe_configured, open_detector, runtime_options
+from streamd.service.start import open_detector
 from tests.support.clips import Clip, make
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model
