@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
 from tests.support import rtsp_server
+
+# The suite starts about a hundred interpreters. Where byte code is not to be kept, each of them would compile the
+# whole package anew, and every worker every test: half a minute in all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _ALLOWED = ("gpu:", "tensorrt:", "STREAMD_TEST_DATA")
 

@@ -33,11 +33,14 @@ def numbers(lines: list[dict[str, object]]) -> list[int | None]:
     return [number_of(line["objects"]) for line in lines if "objects" in line]  # type: ignore[arg-type]
 
 
-def test_every_frame_once_in_order_and_the_same_bytes_twice(folder: Path, tmp_path: Path) -> None:
+def test_every_frame_once_in_order_and_the_same_bytes_twice(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     outputs = []
     for name in ("one", "two"):
         out = tmp_path / f"{name}.jsonl"
-        done = run("detect", "a.mp4", "b.mkv", "-m", "number.onnx", "--jsonl", out, cwd=folder)
+        done = run_inline("detect", "a.mp4", "b.mkv", "-m", "number.onnx", "--jsonl", out)
         assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
         outputs.append(out.read_bytes())
     assert outputs[0] == outputs[1]
