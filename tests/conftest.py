@@ -27,6 +27,11 @@ def _forbidden_skips(reporter: pytest.TerminalReporter) -> list[str]:
     return found
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than cores: the tests of the daemon wait for most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """With STREAMD_STRICT_SKIPS a skip for anything but a GPU, TensorRT or the reference data fails the run."""
