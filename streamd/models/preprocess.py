@@ -117,7 +117,7 @@ class Letterbox:
         """Every plane scaled to the size of `coloured`, then the picture's own matrix.
 
         The full-size RGB picture that models are trained and compared with has its chroma repeated before it is
-        scaled. That is followed where it costs little: interpolated chroma moves 3 % of a small model's
+        scaled. That is followed where it costs little: interpolated chroma moves a small model's
         detections. Where luma shrinks to half or less it makes no difference that a model sees.
         """
         size = coloured.shape[:2]

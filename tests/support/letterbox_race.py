@@ -3,8 +3,9 @@
 Prints JSON: for each input type, the medians in ms and how many times as fast the letterbox is. The usual
 code makes new arrays for every picture, and a good part of its time goes into their fresh pages. A process
 that has freed such arrays before may keep the pages (as with MALLOC_MMAP_THRESHOLD_ and
-MALLOC_TRIM_THRESHOLD_ set high); there the letterbox is 7 to 8 times (uint8) or about 5 times (float32, like
-the usual code's result) as fast. So this runs in a process of its own, as a decoder starts.
+MALLOC_TRIM_THRESHOLD_ set high); there the letterbox is only 3.8 times (uint8) or 2.7 times (float32, like
+the usual code's result) as fast, below the 4 times that are asked. Run in a process of its own, this measures the
+first, more favourable state; docs/PERFORMANCE.md has both.
 """
 
 from __future__ import annotations
