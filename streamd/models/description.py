@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,6 +168,8 @@ def _written(text: str) -> InputContract:
             Fit(value["fit"]),
             int(value["fill"]),
         )
+        if not (0 < contract.scale < math.inf and min(contract.std) > 0 and 0 <= contract.fill <= 255):
+            raise ValueError("scale and std are above 0, fill is from 0 to 255")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(
             f"its metadata streamd.input holds {text[:60]!r}, neither one of {', '.join(PRESETS)} nor JSON "

@@ -88,6 +88,13 @@ def test_own_metadata_that_cannot_be_read(text: str, tmp_path: Path) -> None:
         describe(written(tmp_path, metadata={"streamd.input": text}))
 
 
+@pytest.mark.parametrize(("key", "value"), [("scale", 0), ("scale", -1), ("std", [1, 0, 1]), ("fill", 256)])
+def test_own_metadata_outside_its_ranges(key: str, value: object, tmp_path: Path) -> None:
+    fields = {"order": "bgr", "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "fit": "center", "fill": 0}
+    with pytest.raises(ModelError, match=r"metadata streamd\.input"):
+        describe(written(tmp_path, metadata={"streamd.input": json.dumps({**fields, key: value})}))
+
+
 def test_the_user_goes_before_all(tmp_path: Path) -> None:
     path = written(tmp_path, metadata={**ULTRALYTICS, "streamd.input": "nanodet"})
     assert describe(path, input="yolox").contract == PRESETS["yolox"]
