@@ -15,7 +15,13 @@ PACKAGE = Path(__file__).parent.parent / "streamd"
 GROUPS = ["core", "sources", "models", "pipeline", "bus", "service", "cli"]
 # Where each foreign library may be imported: a file, or a package (ending in /).
 HOMES = {
-    "av": ["sources/libav/", "models/resize.py", "service/movie.py"],
+    "av": [
+        "sources/libav/",
+        "sources/rtsp/decoding.py",
+        "sources/rtsp/source.py",
+        "models/resize.py",
+        "service/movie.py",
+    ],
     "cv2": ["models/preprocess.py", "models/resize.py", "models/colour.py", "service/render.py"],
     "onnx": ["models/graph.py"],
     "google": ["models/graph.py"],  # protobuf's errors, which onnx lets through

@@ -1,7 +1,7 @@
 """A URL becomes pictures: one attempt. Trying again is for whoever owns the stream.
 
-Read `source` (what is asked, what is offered), then `libav/` (how). A new scheme is one file and one row
-here. Importing this package loads no media library; opening a source does.
+Read `source` (what is asked, what is offered), then `libav/` and `rtsp/` (how). A new scheme is one file and one
+row here. Importing this package loads no media library; opening a source does.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Scheme:
 SCHEMES = MappingProxyType(
     {
         "file": Scheme(Kind.FILE, "streamd.sources.libav.files:open_file"),
-        "rtsp": Scheme(Kind.RTSP, "streamd.sources.libav.network:open_rtsp"),
-        "rtsps": Scheme(Kind.RTSP, "streamd.sources.libav.network:open_rtsp"),
+        "rtsp": Scheme(Kind.RTSP, "streamd.sources.rtsp.opening:open_rtsp"),
+        "rtsps": Scheme(Kind.RTSP, "streamd.sources.rtsp.opening:open_rtsp"),
         "http": Scheme(Kind.HTTP, "streamd.sources.libav.network:open_http"),
         "https": Scheme(Kind.HTTP, "streamd.sources.libav.network:open_http"),
         "v4l2": Scheme(Kind.DEVICE, "streamd.sources.libav.devices:open_v4l2"),
@@ -55,20 +55,14 @@ SCHEMES = MappingProxyType(
 def open_source(request: SourceRequest, stop: threading.Event) -> Source:
     """Open a source, once. Use the result with `with`, in the calling thread.
 
-    Blocks at most `request.timeout_s` for the connection and as long again for the stream's description; the
-    opening itself cannot be stopped, reading on looks at `stop`. Raises SourceError, its message one line
-    without credentials.
+    How long it blocks, the openers say. RTSP looks at `stop` meanwhile, the others only while reading. Raises
+    SourceError, its message one line without credentials.
     """
     scheme = scheme_of(request.url)
     if scheme not in SCHEMES:
         raise SourceError(
             Reason.ERROR,
             f"{shown(request.url)}: {scheme}: is no known source; there are paths and {', '.join(SCHEMES)}",
-        )
-    if request.reader is Reader.OWN:
-        raise SourceError(
-            Reason.ERROR,
-            f"{shown(request.url)}: reader: own is not there yet; use reader: auto or libav",
         )
     module, name = SCHEMES[scheme].opener.split(":")
     opener = cast("Callable[[SourceRequest, threading.Event], Source]", getattr(import_module(module), name))

@@ -10,6 +10,7 @@ import av.error
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import scheme_of, shown
+from streamd.sources.advice import ADVICE, silence
 from streamd.sources.source import SourceRequest
 
 _KINDS: tuple[tuple[type[av.error.FFmpegError], Reason], ...] = (
@@ -32,16 +33,6 @@ _KINDS: tuple[tuple[type[av.error.FFmpegError], Reason], ...] = (
 )
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 
-_ADVICE = {
-    Reason.AUTH: "the user or password was refused; check username and password",
-    Reason.NOT_FOUND: "the server is there but has no such stream; check the path of the address",
-    Reason.REFUSED: "nobody listens there; check host and port, and that the camera's service is on",
-    Reason.UNREACHABLE: "no way to this host; check its name, the network and the camera's power",
-    Reason.TLS: "no encrypted connection; check the certificate, or set tls: {ca: ...} or {verify: false}",
-    Reason.EOF: "the other side ended the stream",
-    Reason.CODEC: "there is no decoder for this stream; set the camera to H.264 or H.265",
-}
-
 
 def connection_fault(
     error: av.error.FFmpegError, request: SourceRequest, elapsed_s: float, doing: str
@@ -52,17 +43,11 @@ def connection_fault(
         return silence(request, elapsed_s, doing)
     if error.errno == errno.EPROTONOSUPPORT:
         advice = f"the server does not send over {request.transport}; set transport: auto"
-    elif reason in _ADVICE:
-        advice = _ADVICE[reason]
+    elif reason in ADVICE:
+        advice = ADVICE[reason]
     else:
         advice = f"{plain(error)}; check that the address speaks {scheme_of(request.url)}"
     return SourceError(reason, f"{shown(request.url)}: {doing} failed: {advice}")
-
-
-def silence(request: SourceRequest, elapsed_s: float, doing: str = "reading") -> SourceError:
-    """A network source gave nothing for `elapsed_s`."""
-    advice = f"no data for {elapsed_s:.1f} s; check the camera and the network, or raise timeout_s"
-    return SourceError(Reason.TIMEOUT, f"{shown(request.url)}: {doing} failed: {advice}")
 
 
 def network_reason(error: av.error.FFmpegError, request: SourceRequest, elapsed_s: float) -> Reason:

@@ -20,8 +20,9 @@ from av.video.stream import VideoStream
 from streamd.core.errors import Reason, SourceError
 from streamd.core.picture import Picture
 from streamd.sources.address import shown
+from streamd.sources.advice import silence
 from streamd.sources.libav.ending import Ending, declares_length, jpeg_is_whole
-from streamd.sources.libav.faults import connection_fault, plain, silence
+from streamd.sources.libav.faults import connection_fault, plain
 from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
 from streamd.sources.libav.streams import declared_s, duration_s
 from streamd.sources.source import SourceRequest

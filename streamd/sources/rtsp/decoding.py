@@ -1,0 +1,127 @@
+"""Access units become frames, and it is known of each whether it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import av.error
+from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from streamd.sources.libav.planes import Arrival
+from streamd.sources.rtsp.nal import START_CODE, Codec, Role
+from streamd.sources.rtsp.units import AccessUnit
+
+
+@dataclass(slots=True)
+class Stamp:
+    """What is known of an access unit; libav carries it to the frame that comes of it."""
+
+    arrival: Arrival
+    pts: float
+    captured_us: int | None
+    corrupt: bool = False
+
+
+class Integrity:
+    """Whether pictures can be trusted: not before a random access point, and not from a loss to the next one.
+
+    A random access point that is not an IDR picture may be followed by pictures that are shown before it and
+    refer to what came before it: those are not to be trusted either.
+    """
+
+    def __init__(self) -> None:
+        self._trusted = False
+        self._begun = False
+        self._countdown: int | None = None
+        self._clean_from: float | None = None
+
+    def judge(self, unit: AccessUnit, pts: float) -> bool | None:
+        """Whether this unit's picture is right. None: decoding cannot begin here, leave it out."""
+        instant = Role.INSTANT in unit.roles
+        if unit.damaged:
+            self.lose()
+        elif instant or Role.OPEN in unit.roles or unit.recovery == 0:
+            if not self._trusted:
+                self._clean_from = None if instant else pts
+            self._trusted, self._begun, self._countdown = True, True, None
+        elif not self._trusted:
+            self._count(unit, pts)
+        if not self._begun:
+            return None
+        return self._trusted and (self._clean_from is None or pts >= self._clean_from)
+
+    def lose(self) -> None:
+        """Something is missing or wrong: from now on nothing is trusted until the next random access point."""
+        self._trusted, self._countdown = False, None
+
+    def _count(self, unit: AccessUnit, pts: float) -> None:
+        """Without random access points (intra refresh) pictures are right some pictures after a recovery point."""
+        if self._countdown is not None:
+            self._countdown -= 1
+            if self._countdown <= 0:
+                self._trusted, self._countdown, self._clean_from = True, None, pts
+        elif unit.recovery is not None:
+            self._begun, self._countdown = True, unit.recovery
+
+
+class PictureDecoder:
+    """libav's decoder for one track, one picture in, what is ready out. Used in one thread."""
+
+    def __init__(self, codec: Codec, parameter_sets: list[bytes]) -> None:
+        context = av.CodecContext.create(codec.name, "r")
+        assert isinstance(context, VideoCodecContext)
+        self.context = context
+        # More threads would hold pictures back.
+        context.thread_count = 1
+        context.flags |= Flags.low_delay | Flags.copy_opaque
+        if parameter_sets:
+            context.extradata = b"".join(START_CODE + unit for unit in parameter_sets)
+        self.integrity = Integrity()
+        self.skipped = 0
+        """Units before the first random access point."""
+        self.errors = 0
+
+    def decode(self, unit: AccessUnit, stamp: Stamp) -> list[tuple[VideoFrame, Stamp]]:
+        """The frames that this unit completes, mostly its own."""
+        right = self.integrity.judge(unit, stamp.pts)
+        if right is None:
+            self.skipped += 1
+            return []
+        stamp.corrupt = not right
+        packet: Any = av.Packet(bytes(unit.data))
+        packet.opaque = stamp
+        return self._frames(packet)
+
+    def flush(self) -> list[tuple[VideoFrame, Stamp]]:
+        """The frames that the decoder still holds, at the end."""
+        return self._frames(None) if self.context.is_open else []
+
+    def close(self) -> None:
+        """Let the decoder come to rest; freeing it is PyAV's."""
+        if self.context.is_open:
+            self.context.flush_buffers()
+
+    def _frames(self, packet: Any) -> list[tuple[VideoFrame, Stamp]]:
+        try:
+            frames = self.context.decode(packet)
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError as error:
+            if isinstance(error, av.error.BlockingIOError):
+                self.context.flush_buffers()
+            self.errors += 1
+            self.integrity.lose()
+            return []
+        found = []
+        for frame in frames:
+            stamp = frame.opaque
+            assert isinstance(stamp, Stamp)
+            if frame.is_corrupt:
+                self.integrity.lose()
+                stamp.corrupt = True
+            found.append((frame, stamp))
+        return found

@@ -1,0 +1,107 @@
+"""What the NAL units of H.264 and H.265 are, as far as a reader has to know: the rules of each codec in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+START_CODE = b"\x00\x00\x00\x01"
+
+
+class Role(Enum):
+    """What a NAL unit does for a picture."""
+
+    SLICE = auto()
+    """Part of a picture that needs earlier ones."""
+    INSTANT = auto()
+    """Part of an IDR (or BLA) picture: decoding can begin here, and nothing before it is referred to later."""
+    OPEN = auto()
+    """Part of a CRA picture: decoding can begin here; pictures shown before it may need earlier ones."""
+    PARAMETERS = auto()
+    INFORMATION = auto()
+    """SEI; may announce a recovery point."""
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One codec's NAL units.
+
+    name: libav's. header: bytes of a NAL unit's header. kind: its type, from its first byte. first_slice:
+    whether a slice (header included) is the first of its picture. recovery: the number of pictures after which an SEI
+    unit promises a correct one, None when it promises nothing.
+    """
+
+    name: str
+    header: int
+    kind: Callable[[int], int]
+    roles: dict[int, Role]
+    first_slice: Callable[[bytes], bool]
+    recovery: Callable[[bytes], int | None]
+
+
+def role_of(codec: Codec, first_byte: int) -> Role:
+    """The role of the NAL unit that begins with this byte."""
+    return codec.roles.get(codec.kind(first_byte), Role.OTHER)
+
+
+def _h264_recovery(unit: bytes) -> int | None:
+    """recovery_frame_cnt of a recovery point SEI (H.264, D.1.8: payload type 6)."""
+    data = unit.replace(b"\x00\x00\x03", b"\x00\x00")  # emulation prevention
+    at = 1
+    while at + 2 <= len(data) and data[at] != 0x80:
+        kind = size = 0
+        while at < len(data) and data[at] == 255:
+            kind, at = kind + 255, at + 1
+        kind, at = kind + (data[at] if at < len(data) else 0), at + 1
+        while at < len(data) and data[at] == 255:
+            size, at = size + 255, at + 1
+        size, at = size + (data[at] if at < len(data) else 0), at + 1
+        if kind == 6:
+            return _exp_golomb(data[at : at + size])
+        at += size
+    return None
+
+
+def _exp_golomb(data: bytes) -> int | None:
+    """The ue(v) that `data` begins with (H.264, 9.1)."""
+    bits = int.from_bytes(data[:8].ljust(8, b"\x00"))
+    zeros = 64 - bits.bit_length()
+    if zeros > 16:
+        return None
+    return (bits >> (63 - 2 * zeros)) - 1
+
+
+H264 = Codec(
+    name="h264",
+    header=1,
+    kind=lambda first: first & 31,
+    roles={
+        **dict.fromkeys(range(1, 5), Role.SLICE),
+        5: Role.INSTANT,
+        6: Role.INFORMATION,
+        **dict.fromkeys((7, 8, 13, 15), Role.PARAMETERS),
+    },
+    # first_mb_in_slice is 0: the bit 1, the first behind the header.
+    first_slice=lambda unit: len(unit) > 1 and unit[1] > 127,
+    recovery=_h264_recovery,
+)
+
+H265 = Codec(
+    name="hevc",
+    header=2,
+    kind=lambda first: first >> 1 & 63,
+    roles={
+        **dict.fromkeys(range(16), Role.SLICE),
+        **dict.fromkeys(range(16, 21), Role.INSTANT),
+        21: Role.OPEN,
+        **dict.fromkeys((32, 33, 34), Role.PARAMETERS),
+        **dict.fromkeys((39, 40), Role.INFORMATION),
+    },
+    first_slice=lambda unit: len(unit) > 2 and unit[2] > 127,
+    recovery=lambda unit: None,
+)
+
+CODECS = {"H264": H264, "H265": H265}
+"""By the name in the description's rtpmap."""

@@ -1,0 +1,190 @@
+"""How an RTSP stream is opened: our own reader, its transports and redirects, and when libav's takes over."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from streamd.core.errors import Reason, SourceError
+from streamd.sources.address import scheme_of, shown
+from streamd.sources.libav.network import open_rtsp as open_with_libav
+from streamd.sources.rtsp.connection import StoppedError
+from streamd.sources.rtsp.description import Description, Track
+from streamd.sources.rtsp.nal import CODECS
+from streamd.sources.rtsp.session import RedirectError, Session, TransportRefusedError
+from streamd.sources.rtsp.source import RtspSource
+from streamd.sources.rtsp.target import Target, target_of
+from streamd.sources.source import Hardware, Reader, Source, SourceRequest, Transport
+
+_MOST_REDIRECTS = 5
+_UDP_PATIENCE_S = 3.0
+"""How long nothing may come over UDP before TCP is tried: a firewall lets none through."""
+
+
+class NotReadableError(Exception):
+    """The stream is one that our own reader does not know; the message says why."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    request: SourceRequest
+    stop: threading.Event
+    udp: bool
+    notes: list[str] = field(default_factory=list)
+
+
+def open_rtsp(request: SourceRequest, stop: threading.Event) -> Source:
+    """Open an RTSP stream with our own reader, or with libav's where ours does not know the stream.
+
+    Blocks at most `timeout_s` for each answer of the server and for the first data, then until the first picture;
+    raises within a fifth of a second of a stop. Raises SourceError: auth, not_found, refused, unreachable, tls,
+    timeout, codec, eof, error, operator (stopped).
+    """
+    if request.reader is Reader.LIBAV:
+        return open_with_libav(request, stop)
+    plan = _Plan(request, stop, udp=request.transport is Transport.UDP)
+    try:
+        return _open_own(plan)
+    except StoppedError:
+        raise SourceError(Reason.OPERATOR, f"{shown(request.url)}: stopped before a picture came") from None
+    except NotReadableError as why:
+        if request.reader is Reader.OWN:
+            raise SourceError(
+                Reason.CODEC, f"{shown(request.url)}: {why}; set reader: auto, then libav reads it"
+            ) from why
+        source = open_with_libav(request, stop)
+        source.note(f"read through libav: {why}")
+        return source
+
+
+def _open_own(plan: _Plan) -> Source:
+    target = target_of(plan.request)
+    for _ in range(_MOST_REDIRECTS + 1):
+        try:
+            return _over_some_transport(plan, target)
+        except RedirectError as elsewhere:
+            target = _redirected(plan.request, target, elsewhere.url)
+    raise SourceError(
+        Reason.ERROR,
+        f"{shown(plan.request.url)}: redirected more than {_MOST_REDIRECTS} times; check the server",
+    )
+
+
+def _over_some_transport(plan: _Plan, target: Target) -> Source:
+    source = _attempt(plan, target)
+    if source is None:
+        plan.udp = False
+        plan.notes.append(f"nothing came over UDP within {_UDP_PATIENCE_S:g} s; using TCP")
+        source = _attempt(plan, target)
+    assert source is not None
+    return source
+
+
+def _attempt(plan: _Plan, target: Target) -> RtspSource | None:
+    """One session; None when nothing came over UDP."""
+    with _closed_on_failure(Session(target, plan.request, plan.stop)) as session:
+        track = _pick(session.describe(), plan.request)
+        _set_up(plan, session, track)
+        session.play()
+        source = RtspSource(session, track, plan.request, plan.stop, _notes(plan), plan.udp)
+        patience_s = min(_UDP_PATIENCE_S, plan.request.timeout_s / 2) if plan.udp else None
+        if source.look_ahead(patience_s):
+            return source
+    source.close()
+    return None
+
+
+def _set_up(plan: _Plan, session: Session, track: Track) -> None:
+    name = shown(plan.request.url)
+    try:
+        session.set_up(track, plan.udp)
+    except TransportRefusedError:
+        if plan.request.transport is not Transport.AUTO or plan.udp:
+            over = "UDP" if plan.udp else "TCP"
+            raise SourceError(
+                Reason.ERROR, f"{name}: the server does not send over {over}; set transport: auto"
+            ) from None
+        plan.udp = True
+        plan.notes.append("the server refuses TCP; using UDP")
+        try:
+            session.set_up(track, plan.udp)
+        except TransportRefusedError:
+            raise SourceError(
+                Reason.ERROR, f"{name}: the server sends neither over TCP nor over UDP; check its settings"
+            ) from None
+
+
+@contextmanager
+def _closed_on_failure(session: Session) -> Iterator[Session]:
+    try:
+        yield session
+    except BaseException:
+        session.close()
+        raise
+
+
+def _pick(description: Description, request: SourceRequest) -> Track:
+    """The asked video track; "best" is the first that we can read, or the first.
+
+    Raises SourceError, and NotReadableError for a track that is not for us.
+    """
+    name = shown(request.url)
+    videos = description.videos
+    if not videos:
+        kinds = ", ".join(sorted({track.kind for track in description.tracks}))
+        raise SourceError(Reason.CODEC, f"{name}: there is no video in it, only {kinds}")
+    if request.video == "best":
+        track = next((track for track in videos if _unreadable(track) is None), videos[0])
+    elif 0 <= request.video < len(videos):
+        track = videos[request.video]
+    else:
+        raise SourceError(
+            Reason.NOT_FOUND,
+            f"{name}: no video stream {request.video}; there are {len(videos)}, counted from 0",
+        )
+    why = _unreadable(track)
+    if why is not None:
+        raise NotReadableError(why)
+    return track
+
+
+def _unreadable(track: Track) -> str | None:
+    """Why our own reader cannot read this track; None when it can."""
+    if track.codec not in CODECS:
+        return f"its codec {track.codec or '(not named)'} is neither H264 nor H265"
+    if track.secure:
+        return "its media is encrypted (SRTP)"
+    if track.formats.get("packetization-mode", "0") == "2":
+        return "its pictures come interleaved (packetization-mode 2)"
+    if track.formats.get("sprop-max-don-diff", "0") not in ("", "0"):
+        return "its NAL units come out of order (sprop-max-don-diff)"
+    return None
+
+
+def _notes(plan: _Plan) -> list[str]:
+    notes = list(plan.notes)
+    if plan.request.hardware is Hardware.CUDA:
+        notes.append("hardware: cuda is not there yet; decoding on the CPU")
+    if plan.request.start_s is not None:
+        notes.append(
+            f"{scheme_of(plan.request.url)}: a live source has no start to skip; start_s is left aside"
+        )
+    return notes
+
+
+def _redirected(request: SourceRequest, target: Target, url: str) -> Target:
+    """Where to go on. The credentials go along to the same host only, and never from rtsps: to rtsp:."""
+    name = shown(request.url)
+    if scheme_of(url) not in ("rtsp", "rtsps"):
+        raise SourceError(Reason.ERROR, f"{name}: redirected to {shown(url)[:200]}, which is no RTSP address")
+    found = target_of(dataclasses.replace(request, url=url, username=None, password=None))
+    if target.secure and not found.secure:
+        raise SourceError(
+            Reason.TLS, f"{name}: redirected from rtsps: to rtsp:, which would not be encrypted"
+        )
+    if found.host == target.host:
+        return dataclasses.replace(found, username=target.username, password=target.password)
+    return found

@@ -1,0 +1,290 @@
+"""One attempt at an RTSP stream, from the address to pictures. All of it happens in the thread that reads."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Literal, Self
+
+import av.error
+from av.video.frame import VideoFrame
+
+from streamd.core.errors import Reason, SourceError
+from streamd.core.picture import Picture
+from streamd.sources.address import shown
+from streamd.sources.advice import ADVICE, silence
+from streamd.sources.libav.planes import PlaneViews, picture_of
+from streamd.sources.rtsp import rtcp
+from streamd.sources.rtsp.connection import SLICE_S, StoppedError
+from streamd.sources.rtsp.decoding import PictureDecoder, Stamp
+from streamd.sources.rtsp.depacketise import Depacketiser
+from streamd.sources.rtsp.description import Track
+from streamd.sources.rtsp.nal import CODECS, Role
+from streamd.sources.rtsp.reorder import Reorderer
+from streamd.sources.rtsp.rtp import Packet, Reception, Timeline, parse
+from streamd.sources.rtsp.session import Media, Session
+from streamd.sources.rtsp.units import AccessUnit, Assembler
+from streamd.sources.source import SourceRequest
+
+_REPORT_S = 5.0
+_BEHIND_S = 1.0
+"""How old the oldest undecoded picture may get, before what lies before the newest keyframe is left out."""
+
+_MOST_WAITING = 600
+"""Undecoded pictures, after which all are left out up to the next keyframe."""
+
+
+class RtspSource:
+    """A playing session and its decoder; see `streamd.sources.source.Source` for what it offers."""
+
+    live = True
+    clock: Literal["arrival", "file"] = "arrival"
+    duration_s = None
+    frames = None
+
+    def __init__(
+        self,
+        session: Session,
+        track: Track,
+        request: SourceRequest,
+        stop: threading.Event,
+        notes: list[str],
+        udp: bool,
+    ) -> None:
+        codec = CODECS[track.codec]
+        self._session = session
+        self._track = track
+        self._request = request
+        self._stop = stop
+        self._notes = notes
+        self._decoder = PictureDecoder(codec, track.parameter_sets)
+        self._views = PlaneViews()
+        self._assembler = Assembler(Depacketiser(codec))
+        self._reorderer = Reorderer() if udp else None
+        self._reception = Reception(track.clock_rate)
+        self._timeline = Timeline(track.clock_rate)
+        self._waiting: deque[AccessUnit] = deque()
+        self._ahead: deque[Picture] = deque()
+        self._size = (0, 0)
+        self._ours = random.getrandbits(32)
+        self._reported_ns = time.monotonic_ns()
+        self._sender_report: tuple[int, int] | None = (
+            None  # middle of its NTP time, when it came (monotonic ns)
+        )
+        self._heard_ns = time.monotonic_ns()
+        self._pictures = 0
+        self._closed = False
+        self.skipped = 0
+        self.lost_packets = 0
+        self.late = 0
+
+    @property
+    def codec(self) -> str:
+        return self._decoder.context.name
+
+    @property
+    def profile(self) -> str | None:
+        return self._decoder.context.profile
+
+    @property
+    def width(self) -> int:
+        return self._size[0]
+
+    @property
+    def height(self) -> int:
+        return self._size[1]
+
+    @property
+    def rate(self) -> float | None:
+        framerate = self._decoder.context.framerate
+        return self._track.rate or (float(framerate) if framerate else None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self._notes)
+
+    @property
+    def damaged(self) -> int:
+        return self._decoder.errors
+
+    @property
+    def heard(self) -> bool:
+        """Whether a media packet of this track has come."""
+        return self._reception.ssrc is not None
+
+    def look_ahead(self, patience_s: float | None = None) -> bool:
+        """Decode the first picture now; False when nothing at all came within `patience_s` seconds."""
+        started = time.monotonic()
+        for picture in self._read():
+            if picture is not None:
+                self._size = (picture.width, picture.height)
+                self._ahead.append(picture)
+                return True
+            if patience_s is not None and not self.heard and time.monotonic() - started > patience_s:
+                return False
+        return True
+
+    def pictures(self) -> Iterator[Picture]:
+        while self._ahead:
+            yield self._ahead.popleft()
+        yield from (picture for picture in self._read() if picture is not None)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._session.close()
+            self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def _read(self) -> Iterator[Picture | None]:
+        """Pictures, and None each time that there is none to give. Ends with the stop flag."""
+        try:
+            while not (self._stop.is_set() or self._closed):
+                try:
+                    self._pump(0 if self._waiting else SLICE_S)
+                except SourceError:
+                    yield from self._rest()
+                    raise
+                if not self._waiting:
+                    yield None
+                    continue
+                self._shed()
+                if self._waiting:
+                    yield from self._decode(self._waiting.popleft())
+        except StoppedError:
+            return
+
+    def _pump(self, wait_s: float) -> None:
+        """Take in everything that has come. Raises SourceError when the stream is over."""
+        session = self._session
+        came = session.media(wait_s)
+        now_ns = time.monotonic_ns()
+        for medium in came:
+            self._take(medium)
+        if self._reorderer is not None:
+            for packet in self._reorderer.overdue(now_ns):
+                self._receive(packet)
+        if session.ended is not None:
+            raise SourceError(Reason.EOF, f"{self._name}: {session.ended}")
+        elapsed_s = (now_ns - self._heard_ns) / 1e9
+        if elapsed_s >= self._request.timeout_s:
+            raise silence(self._request, elapsed_s)
+        session.keep_alive()
+        if now_ns - self._reported_ns >= _REPORT_S * 1e9:
+            self._report(now_ns)
+
+    def _take(self, medium: Media) -> None:
+        is_rtcp, data, arrival = medium
+        if is_rtcp:
+            self._take_reports(data, arrival.ns)
+            return
+        packet = parse(data, arrival)
+        if packet is None or packet.payload_type not in (
+            self._track.payload_type,
+            *self._track.payload_types,
+        ):
+            return
+        for ordered in self._reorderer.push(packet) if self._reorderer is not None else (packet,):
+            self._receive(ordered)
+
+    def _receive(self, packet: Packet) -> None:
+        """A packet in order: of a new sender, after a gap, or just the next."""
+        changed = self._reception.ssrc not in (None, packet.ssrc)
+        missing = self._reception.gap(packet)
+        if missing is None:
+            return
+        if changed:
+            self._timeline.restarted()
+            self._assembler.restart()
+        self._heard_ns = packet.arrival.ns
+        self.lost_packets += missing
+        if packet.payload:
+            self._waiting.extend(self._assembler.push(packet, lost=missing > 0))
+
+    def _take_reports(self, data: bytes, now_ns: int) -> None:
+        for report in rtcp.parse(data):
+            if self._reception.ssrc not in (None, report.ssrc):
+                continue
+            if isinstance(report, rtcp.Bye):
+                self._session.ended = ADVICE[Reason.EOF]
+            else:
+                self._sender_report = (report.ntp_middle, now_ns)
+                if report.at_us is not None and self.heard:
+                    self._timeline.reported(report.timestamp, report.at_us)
+
+    def _report(self, now_ns: int) -> None:
+        self._reported_ns = now_ns
+        middle, came_ns = self._sender_report or (0, now_ns)
+        report = rtcp.receiver_report(
+            self._ours, "streamd", self._reception, middle, (now_ns - came_ns) / 1e9
+        )
+        self._session.report(report)
+
+    # -- decoding --------------------------------------------------------------------------------------
+
+    def _shed(self) -> None:
+        """When decoding is behind, nobody wants the old pictures: go on with the newest that can stand alone."""
+        waiting = self._waiting
+        if len(waiting) < 2 or time.monotonic_ns() - waiting[0].arrival.ns < _BEHIND_S * 1e9:
+            return
+        starts = [
+            index
+            for index, unit in enumerate(waiting)
+            if not unit.damaged and not unit.roles.isdisjoint((Role.INSTANT, Role.OPEN))
+        ]
+        count = starts[-1] if starts else len(waiting) if len(waiting) > _MOST_WAITING else 0
+        if count:
+            for _ in range(count):
+                waiting.popleft()
+            self.late += count
+            self._decoder.integrity.lose()
+
+    def _decode(self, unit: AccessUnit) -> Iterator[Picture]:
+        timestamp = self._timeline.unwrapped(unit.timestamp)
+        stamp = Stamp(unit.arrival, self._timeline.pts(timestamp), self._timeline.captured_us(timestamp))
+        for frame, known in self._decoder.decode(unit, stamp):
+            yield self._picture(frame, known)
+
+    def _rest(self) -> Iterator[Picture]:
+        """What came before the end: it is still shown."""
+        self._waiting.extend(self._assembler.flush())
+        while self._waiting and not self._stop.is_set():
+            yield from self._decode(self._waiting.popleft())
+        for frame, known in self._decoder.flush():
+            yield self._picture(frame, known)
+
+    def _picture(self, frame: VideoFrame, stamp: Stamp) -> Picture:
+        self._pictures += 1
+        try:
+            picture = picture_of(
+                self._views, frame, stamp.pts, self._decoder.context.sample_aspect_ratio, stamp.arrival
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            raise SourceError(
+                Reason.CODEC,
+                f"{self._name}: pictures of the kind {frame.format.name} cannot be converted"
+                f" ({type(error).__name__}); set the camera to 8-bit 4:2:0",
+            ) from error
+        picture.captured_us = stamp.captured_us
+        picture.corrupt = stamp.corrupt
+        return picture
+
+    @property
+    def _name(self) -> str:
+        return shown(self._request.url)
