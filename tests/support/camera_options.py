@@ -158,7 +158,7 @@ class Faults:
     duplicate: float | Callable[[int], bool] = 0.0
     """Packets sent twice; UDP only."""
     reorder: int = 0
-    """Packets come up to this many places late; UDP only."""
+    """Packets come up to this many places late, the first one excepted; UDP only."""
     seed: int = 0
     """Of all that is left to chance here."""
     blocked_udp: bool = False

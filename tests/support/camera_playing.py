@@ -185,7 +185,8 @@ class Player:
             track.send(packet)
             return
         for _ in range(2 if self._happens(self._faults.duplicate, index) else 1):
-            place = index + self._chance.randint(0, self._faults.reorder)
+            # To a client the first packet that comes is the first there is.
+            place = index + self._chance.randint(0, self._faults.reorder if index else 0)
             heapq.heappush(self._late, (place, self._chance.getrandbits(32), packet))
         while self._late and self._late[0][0] <= index:
             track.send(heapq.heappop(self._late)[2])

@@ -198,7 +198,7 @@ def _fragments(codec: str, nal: bytes, limit: int) -> Iterator[bytes]:
 
 def _split(content: bytes) -> list[bytes]:
     """Annex B: a NAL unit never ends in a zero, so zeros before a start code belong to it."""
-    return [nal for nal in (part.rstrip(b"\0") for part in re.split(rb"\0\0\1", content)) if nal]
+    return [nal for nal in (part.rstrip(b"\0") for part in re.split(rb"\x00\x00\x01", content)) if nal]
 
 
 def _unboxed(content: bytes, length: int) -> Iterator[bytes]:
