@@ -85,7 +85,7 @@ def picture_of(
     # libav's angle counts counter-clockwise.
     rotation = round(-frame.rotation / 90) * 90 % 360
     lying = rotation in (90, 270)
-    if not sar or sar <= 0 or sar == 1:
+    if sar is not None and (sar <= 0 or sar == 1):
         sar = None
     return Picture(
         planes=planes,

@@ -45,6 +45,8 @@ class Connection:
     def __init__(self, target: Target, request: SourceRequest, stop: threading.Event) -> None:
         self._request = request
         self._stop = stop
+        # recv would take this much memory from the kernel each time, and give it back.
+        self._room = memoryview(bytearray(CHUNK))
         self._poller = select.poll()
         self._socket = self._connected(target)
         try:
@@ -80,19 +82,18 @@ class Connection:
         Raises SourceError (eof, error) when the connection ended.
         """
         try:
-            for last in (False, True):
-                try:
-                    data = self._socket.recv(CHUNK)
-                except _WANTS:
-                    if last or not self._poller.poll(wait_s * 1000):
-                        return b""
-                    continue
-                if not data:
-                    raise SourceError(Reason.EOF, f"{self._name}: {ADVICE[Reason.EOF]}")
-                return data
+            # TLS may hold bytes that the socket no longer shows.
+            held = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+            if wait_s and not held and not self._poller.poll(wait_s * 1000):
+                return b""
+            size = self._socket.recv_into(self._room)
+        except _WANTS:
+            return b""
         except OSError as error:
             raise self._broken(error, "reading") from error
-        return b""
+        if not size:
+            raise SourceError(Reason.EOF, f"{self._name}: {ADVICE[Reason.EOF]}")
+        return bytes(self._room[:size])
 
     def send(self, data: bytes) -> None:
         """Send all of it. Blocks at most `timeout_s`. Raises SourceError and StoppedError."""

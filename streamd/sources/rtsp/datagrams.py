@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-from collections.abc import Iterator
 
 _BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel: two seconds of a 16 Mbit/s camera. It mostly grants less (net.core.rmem_max)."""
@@ -23,20 +22,22 @@ class Datagrams:
         self.port = int(self.rtp.getsockname()[1])
         self.received = 0
         self._peer = peer
+        self._sources: tuple[str, ...] = (peer,)
         self._server_ports: tuple[int, int] | None = None
 
     def allow(self, sources: tuple[str, ...], server_ports: tuple[int, int] | None) -> None:
         """The server told where it sends from. Sends there first: firewalls let answers in."""
-        self._sources = sources
+        self._sources = (self._peer, *sources)
         self._server_ports = server_ports
         if server_ports is not None:
             # An RTP packet without content, of payload type 0, which no server takes for a picture.
             self._send(self.rtp, b"\x80\x00" + bytes(10), server_ports[0])
             self._send(self.rtcp, b"\x80\xc9\x00\x01" + bytes(4), server_ports[1])
 
-    def receive(self) -> Iterator[tuple[bool, bytes]]:
-        """What has come, without waiting: (whether it is RTCP, data)."""
-        for file, is_rtcp in ((self.rtcp, True), (self.rtp, False)):
+    def receive(self, rtp: list[bytes], rtcp: list[bytes]) -> None:
+        """Add what has come to the lists, without waiting."""
+        before = len(rtp)
+        for file, packets in ((self.rtcp, rtcp), (self.rtp, rtp)):
             for _ in range(_MOST_AT_ONCE):
                 try:
                     data, sender = file.recvfrom(65535)
@@ -44,9 +45,9 @@ class Datagrams:
                     break
                 except OSError:
                     continue  # an earlier datagram of ours was refused: nothing of theirs is lost
-                if sender[0] in (self._peer, *self._sources):
-                    self.received += not is_rtcp
-                    yield is_rtcp, data
+                if sender[0] in self._sources:
+                    packets.append(data)
+        self.received += len(rtp) - before
 
     def report(self, data: bytes) -> None:
         """Send an RTCP packet to the server, if it said where to."""
@@ -57,8 +58,6 @@ class Datagrams:
         """Close both sockets."""
         self.rtp.close()
         self.rtcp.close()
-
-    _sources: tuple[str, ...] = ()
 
     def _send(self, file: socket.socket, data: bytes, port: int) -> None:
         with contextlib.suppress(OSError):  # reports are a courtesy

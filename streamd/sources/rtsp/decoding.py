@@ -12,7 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from streamd.sources.libav.planes import Arrival
-from streamd.sources.rtsp.nal import START_CODE, Codec, Role
+from streamd.sources.rtsp.nal import INSTANT, START, START_CODE, Codec
 from streamd.sources.rtsp.units import AccessUnit
 
 
@@ -41,10 +41,10 @@ class Integrity:
 
     def judge(self, unit: AccessUnit, pts: float) -> bool | None:
         """Whether this unit's picture is right. None: decoding cannot begin here, leave it out."""
-        instant = Role.INSTANT in unit.roles
+        instant = unit.roles & INSTANT
         if unit.damaged:
             self.lose()
-        elif instant or Role.OPEN in unit.roles or unit.recovery == 0:
+        elif unit.roles & START or unit.recovery == 0:
             if not self._trusted:
                 self._clean_from = None if instant else pts
             self._trusted, self._begun, self._countdown = True, True, None

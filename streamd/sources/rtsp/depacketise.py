@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from streamd.sources.rtsp.nal import START_CODE, Codec, Role, role_of
+from streamd.sources.rtsp.nal import INFORMATION, PICTURE, START_CODE, Codec, role_of
 
 
 class Unit(Protocol):
     """What NAL units are written into; see `units.AccessUnit`."""
 
     data: bytearray
-    roles: set[Role]
+    roles: int
     damaged: bool
     recovery: int | None
 
@@ -34,7 +34,11 @@ class Depacketiser:
             return
         kind = self.codec.kind(payload[0])
         if kind == self._fragmented:
-            self._push_fragment(payload, unit)
+            flags = payload[header]
+            if flags < 0x40 and self._fragment:  # neither the first nor the last: most of all packets
+                unit.data += payload[header + 1 :]
+            else:
+                self._push_fragment(payload, unit)
             return
         self._fragment = False
         if kind in self._single:
@@ -71,7 +75,7 @@ class Depacketiser:
         self._fragment = False
 
     def _is_slice(self, first: int) -> bool:
-        return role_of(self.codec, first) in (Role.SLICE, Role.INSTANT, Role.OPEN)
+        return bool(role_of(self.codec, first) & PICTURE)
 
     def _write(self, nal: bytes, unit: Unit) -> None:
         self._note(nal, unit)
@@ -80,8 +84,8 @@ class Depacketiser:
 
     def _note(self, nal: bytes, unit: Unit) -> None:
         role = role_of(self.codec, nal[0])
-        unit.roles.add(role)
-        if role is Role.INFORMATION and unit.recovery is None:
+        unit.roles |= role
+        if role == INFORMATION and unit.recovery is None:
             unit.recovery = self.codec.recovery(nal)
 
     def _push_fragment(self, payload: bytes, unit: Unit) -> None:

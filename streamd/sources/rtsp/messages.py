@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _MOST_HEADER = 64 * 1024
@@ -61,14 +61,6 @@ class ServerRequest:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class Interleaved:
-    """One binary packet of a channel (RFC 2326, 10.12)."""
-
-    channel: int
-    data: bytes
-
-
 def request_bytes(method: str, url: str, fields: Mapping[str, str]) -> bytes:
     """A request without a body, ready to be sent."""
     lines = [f"{method} {url} RTSP/1.0", *(f"{name}: {value}" for name, value in fields.items())]
@@ -84,73 +76,66 @@ def answer_bytes(request: ServerRequest, status: str) -> bytes:
 class Framer:
     """Cuts the byte stream. Fed with what was received, it gives what is whole; not thread-safe.
 
-    Between packets some cameras send bytes that belong to nothing: these are passed over and counted in
-    `garbage`, up to the next thing that makes sense.
+    Interleaved packets (RFC 2326, 10.12) pile up in `rtp` and `rtcp`, for whoever feeds to take away. Between packets
+    some cameras send bytes that belong to nothing: these are passed over and counted in `garbage`, up to the next
+    thing that makes sense.
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._channels: Collection[int] = ()
+        self._rest = b""
+        self._channels: tuple[int, ...] = ()
+        self.rtp: list[bytes] = []
+        self.rtcp: list[bytes] = []
         self._in_a_row = 0
         self.garbage = 0
 
-    def expect(self, channels: Collection[int]) -> None:
-        """Interleaved packets come on these channels; the even one of each pair carries RTP."""
-        self._channels = channels
+    def expect(self, channel: int) -> None:
+        """RTP comes on this channel, RTCP on the next."""
+        self._channels = (channel, channel + 1 & 0xFF)
 
-    def feed(self, data: bytes) -> Iterator[Response | ServerRequest | Interleaved]:
-        """Everything that `data` completes, in order. Raises ProtocolError."""
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        try:
-            while start < len(buffer):
-                if buffer[start] == 0x24:  # "$"
-                    end = self._interleaved_end(start)
-                    if end is None:
-                        return
-                    if end:
-                        self._in_a_row = 0
-                        found = Interleaved(buffer[start + 1], bytes(buffer[start + 4 : end]))
-                        start = end
-                        yield found
-                        continue
-                elif buffer[start] in b"\r\n":
-                    start += 1
+    def feed(self, data: bytes) -> list[Response | ServerRequest]:
+        """The messages that `data` completes, in order. Raises ProtocolError."""
+        if self._rest:
+            data = self._rest + data
+        found: list[Response | ServerRequest] = []
+        channels, rtp, rtcp = self._channels, self.rtp, self.rtcp
+        start, size = 0, len(data)
+        while start < size:
+            first = data[start]
+            if first == 0x24:  # "$"
+                if size < start + 5:
+                    break
+                channel, length = data[start + 1], data[start + 2] << 8 | data[start + 3]
+                # RTP and RTCP are version 2: what is not was no packet's beginning.
+                if channel in channels and length >= 4 and data[start + 4] >> 6 == 2:
+                    end = start + 4 + length
+                    if end > size:
+                        break
+                    (rtp if channel == channels[0] else rtcp).append(data[start + 4 : end])
+                    start = end
                     continue
-                else:
-                    whole = self._message(start)
-                    if whole is None:
-                        return
-                    if whole[1] is not None:
-                        self._in_a_row = 0
-                        start = whole[0]
-                        yield whole[1]
-                        continue
-                start = self._next_start(start + 1)
-        finally:
-            del buffer[:start]
+            elif first in b"\r\n":
+                start += 1
+                continue
+            else:
+                whole = self._message(data, start)
+                if whole is None:
+                    break
+                if whole[1] is not None:
+                    start, message = whole[0], whole[1]
+                    found.append(message)
+                    continue
+            start = self._next_start(data, start + 1)
+        if found or rtp:
+            self._in_a_row = 0
+        self._rest = data[start:]
+        return found
 
-    def _interleaved_end(self, start: int) -> int | None:
-        """Where this packet ends; 0 when it is none; None when more bytes are needed to tell."""
-        buffer = self._buffer
-        if len(buffer) < start + 5:
-            return None
-        if buffer[start + 1] not in self._channels:
-            return 0
-        size = buffer[start + 2] << 8 | buffer[start + 3]
-        # RTP and RTCP are version 2: what is not was no packet's beginning.
-        if size < 4 or buffer[start + 4] >> 6 != 2:
-            return 0
-        end = start + 4 + size
-        return end if len(buffer) >= end else None
-
-    def _message(self, start: int) -> tuple[int, Response | ServerRequest | None] | None:
+    def _message(self, buffer: bytes, start: int) -> tuple[int, Response | ServerRequest | None] | None:
         """Where the message ends, and it; (start, None) when it is none; None when more bytes are needed."""
-        buffer = self._buffer
         line_end = buffer.find(b"\n", start, start + _MOST_HEADER)
         if line_end < 0:
-            head = bytes(buffer[start : start + 16])
+            head = buffer[start : start + 16]
             if self._channels:
                 return None if len(head) < 16 and head[:1].isalpha() and _may_begin(head) else (start, None)
             if not _may_begin(head):
@@ -158,7 +143,7 @@ class Framer:
             if len(buffer) - start >= _MOST_HEADER:
                 raise ProtocolError("its answer has no end")
             return None
-        match = _START.fullmatch(bytes(buffer[start:line_end]).rstrip(b"\r"))
+        match = _START.fullmatch(buffer[start:line_end].rstrip(b"\r"))
         if match is None:
             if not self._channels:
                 raise ProtocolError("it does not answer in RTSP")
@@ -168,7 +153,7 @@ class Framer:
             if len(buffer) - start >= _MOST_HEADER:
                 raise ProtocolError("its answer has no end")
             return None
-        headers = _headers(bytes(buffer[line_end + 1 : head_end]))
+        headers = _headers(buffer[line_end + 1 : head_end])
         size = _number(headers.get("content-length")) or 0
         if not 0 <= size <= _MOST_BODY:
             raise ProtocolError(f"it announces a text of {size} bytes")
@@ -178,15 +163,15 @@ class Framer:
         if match[1]:
             reason = match[0].split(None, 2)[2:]
             text = reason[0].decode("utf-8", "replace") if reason else ""
-            return end, Response(int(match[1]), text, headers, bytes(buffer[head_end:end]))
+            return end, Response(int(match[1]), text, headers, buffer[head_end:end])
         method, url = match[2].decode(), match[3].decode("utf-8", "replace")
         return end, ServerRequest(method, url, headers)
 
-    def _next_start(self, start: int) -> int:
+    def _next_start(self, buffer: bytes, start: int) -> int:
         """From where something may begin again; what lies before counts as garbage. Raises ProtocolError."""
-        match = _LINE_START.search(self._buffer, start)
+        match = _LINE_START.search(buffer, start)
         # A beginning may be cut by the buffer's end; the longest word has 14 bytes.
-        found = match.start() if match else max(start, len(self._buffer) - 14)
+        found = match.start() if match else max(start, len(buffer) - 14)
         passed = found - start + 1
         self.garbage += passed
         self._in_a_row += passed
@@ -209,7 +194,7 @@ def _may_begin(head: bytes) -> bool:
     return any(head.startswith(word[: len(head)]) for word in known)
 
 
-def _blank_line(buffer: bytearray, start: int, limit: int) -> int | None:
+def _blank_line(buffer: bytes, start: int, limit: int) -> int | None:
     """Where the header ends (after the blank line), for CRLF and bare LF line ends."""
     for match in re.finditer(rb"\n\r?\n", memoryview(buffer)[start:limit]):
         return start + match.end()

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 
 START_CODE = b"\x00\x00\x00\x01"
 
+# The roles of NAL units for a picture: bits, so that a unit's roles are one number. Plain numbers, since an Enum
+# is hashed in Python, for every packet.
 
-class Role(Enum):
-    """What a NAL unit does for a picture."""
 
-    SLICE = auto()
-    """Part of a picture that needs earlier ones."""
-    INSTANT = auto()
-    """Part of an IDR (or BLA) picture: decoding can begin here, and nothing before it is referred to later."""
-    OPEN = auto()
-    """Part of a CRA picture: decoding can begin here; pictures shown before it may need earlier ones."""
-    PARAMETERS = auto()
-    INFORMATION = auto()
-    """SEI; may announce a recovery point."""
-    OTHER = auto()
+SLICE = 1
+"""Part of a picture that needs earlier ones."""
+
+INSTANT = 2
+"""Part of an IDR (or BLA) picture: decoding can begin here, and nothing before it is referred to later."""
+
+OPEN = 4
+"""Part of a CRA picture: decoding can begin here; pictures shown before it may need earlier ones."""
+
+PARAMETERS = 8
+INFORMATION = 16
+"""SEI; may announce a recovery point."""
+
+OTHER = 0
+
+PICTURE = SLICE | INSTANT | OPEN
+START = INSTANT | OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +42,14 @@ class Codec:
     name: str
     header: int
     kind: Callable[[int], int]
-    roles: dict[int, Role]
+    roles: dict[int, int]
     first_slice: Callable[[bytes], bool]
     recovery: Callable[[bytes], int | None]
 
 
-def role_of(codec: Codec, first_byte: int) -> Role:
+def role_of(codec: Codec, first_byte: int) -> int:
     """The role of the NAL unit that begins with this byte."""
-    return codec.roles.get(codec.kind(first_byte), Role.OTHER)
+    return codec.roles.get(codec.kind(first_byte), OTHER)
 
 
 def _h264_recovery(unit: bytes) -> int | None:
@@ -78,10 +84,10 @@ H264 = Codec(
     header=1,
     kind=lambda first: first & 31,
     roles={
-        **dict.fromkeys(range(1, 5), Role.SLICE),
-        5: Role.INSTANT,
-        6: Role.INFORMATION,
-        **dict.fromkeys((7, 8, 13, 15), Role.PARAMETERS),
+        **dict.fromkeys(range(1, 5), SLICE),
+        5: INSTANT,
+        6: INFORMATION,
+        **dict.fromkeys((7, 8, 13, 15), PARAMETERS),
     },
     # first_mb_in_slice is 0: the bit 1, the first behind the header.
     first_slice=lambda unit: len(unit) > 1 and unit[1] > 127,
@@ -93,11 +99,11 @@ H265 = Codec(
     header=2,
     kind=lambda first: first >> 1 & 63,
     roles={
-        **dict.fromkeys(range(16), Role.SLICE),
-        **dict.fromkeys(range(16, 21), Role.INSTANT),
-        21: Role.OPEN,
-        **dict.fromkeys((32, 33, 34), Role.PARAMETERS),
-        **dict.fromkeys((39, 40), Role.INFORMATION),
+        **dict.fromkeys(range(16), SLICE),
+        **dict.fromkeys(range(16, 21), INSTANT),
+        21: OPEN,
+        **dict.fromkeys((32, 33, 34), PARAMETERS),
+        **dict.fromkeys((39, 40), INFORMATION),
     },
     first_slice=lambda unit: len(unit) > 2 and unit[2] > 127,
     recovery=lambda unit: None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamd.sources.libav.planes import Arrival
 
@@ -12,8 +13,7 @@ _RESTART = 3000
 """A jump of more sequence numbers than this is a new beginning, not a loss (RFC 3550, A.1: MAX_DROPOUT)."""
 
 
-@dataclass(slots=True)
-class Packet:
+class Packet(NamedTuple):
     """One RTP packet. `timestamp` is in units of the track's clock rate, 32 bits."""
 
     payload_type: int
@@ -31,6 +31,8 @@ def parse(data: bytes, arrival: Arrival) -> Packet | None:
     if size < 12:
         return None
     first, second, sequence, timestamp, ssrc = _FIXED.unpack_from(data)
+    if first == 0x80:  # no padding, no extension, no other sources: nearly all packets
+        return Packet(second & 0x7F, second > 127, sequence, timestamp, ssrc, data[12:], arrival)
     if first >> 6 != 2:
         return None
     start, end = 12 + 4 * (first & 15), size
@@ -56,29 +58,36 @@ class Reception:
     """Extended: with the number of wraps in the upper bits."""
     received: int = 0
     jitter: float = 0.0
+    _next: int = -1
+    _timestamp: int = -1
     _transit: float | None = None
     _told_expected: int = 0
     _told_received: int = 0
 
     def gap(self, packet: Packet) -> int | None:
         """Packets missing before this one; None for a late packet or a copy, which is to be passed over."""
+        if packet.sequence == self._next and packet.ssrc == self.ssrc:
+            self._next = packet.sequence + 1 & 0xFFFF
+            self.highest += 1
+            self.received += 1
+            if packet.timestamp != self._timestamp:
+                self._measure_jitter(packet)
+            return 0
         if self.ssrc != packet.ssrc:
             fresh = self.ssrc is None
             self._begin(packet)
             return 0 if fresh else 1
         step = (packet.sequence - self.highest) & 0xFFFF
-        if step == 1:
-            missing = 0
-        elif 0 < step < _RESTART:
-            missing = step - 1
-        elif step == 0 or step > 0x10000 - _RESTART:
+        if step == 0 or step > 0x10000 - _RESTART:
             return None
-        else:
+        if step >= _RESTART:
             self._begin(packet)
             return 1
+        self._next = packet.sequence + 1 & 0xFFFF
         self.highest += step
-        self._count(packet)
-        return missing
+        self.received += 1
+        self._measure_jitter(packet)
+        return step - 1
 
     def report(self) -> tuple[int, int, int, int]:
         """(fraction lost of 256 since the last report, packets lost in all, highest, jitter)."""
@@ -93,12 +102,14 @@ class Reception:
     def _begin(self, packet: Packet) -> None:
         self.ssrc = packet.ssrc
         self.base = self.highest = packet.sequence
-        self.received = self._told_expected = self._told_received = 0
+        self._next = packet.sequence + 1 & 0xFFFF
+        self.received, self._told_expected, self._told_received = 1, 0, 0
         self.jitter, self._transit = 0.0, None
-        self._count(packet)
+        self._measure_jitter(packet)
 
-    def _count(self, packet: Packet) -> None:
-        self.received += 1
+    def _measure_jitter(self, packet: Packet) -> None:
+        """RFC 3550, A.8, over the first packet of each picture: the others share its timestamp."""
+        self._timestamp = packet.timestamp
         transit = packet.arrival.ns * self.clock_rate / 1e9 - packet.timestamp
         if self._transit is not None:
             difference = abs(transit - self._transit)

@@ -6,18 +6,18 @@ import re
 import threading
 import time
 from importlib.metadata import version
+from typing import NamedTuple
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import shown
 from streamd.sources.advice import ADVICE, silence
 from streamd.sources.libav.planes import Arrival
 from streamd.sources.rtsp.authentication import Authenticator, LoginError
-from streamd.sources.rtsp.connection import CHUNK, SLICE_S, Connection, StoppedError
+from streamd.sources.rtsp.connection import SLICE_S, Connection, StoppedError
 from streamd.sources.rtsp.datagrams import Datagrams
 from streamd.sources.rtsp.description import Description, Track, read
 from streamd.sources.rtsp.messages import (
     Framer,
-    Interleaved,
     ProtocolError,
     Response,
     ServerRequest,
@@ -34,8 +34,13 @@ _LEAST_KEEP_ALIVE_S = 1.0
 _MOST_LOGINS = 3
 _TRANSPORT_REFUSED = 461
 
-Media = tuple[bool, bytes, Arrival]
-"""Whether it is RTCP, the packet, when it came."""
+
+class Media(NamedTuple):
+    """Packets that came together."""
+
+    arrival: Arrival
+    rtp: list[bytes]
+    rtcp: list[bytes]
 
 
 class RedirectError(Exception):
@@ -67,8 +72,7 @@ class Session:
         self._session: str | None = None
         self._session_s = _SESSION_S
         self._methods: set[str] = set()
-        self._early: list[Media] = []
-        self._asked_ns = 0
+        self.keep_alive_ns = 0
         self._pending: tuple[int, str] | None = None  # CSeq and method of an unanswered keep-alive
         self._datagrams: Datagrams | None = None
         self._rtp_channel = 0
@@ -118,39 +122,34 @@ class Session:
         else:
             channels = re.search(r"interleaved\s*=\s*(\d{1,3})", granted, re.I)
             self._rtp_channel = int(channels[1]) & 0xFF if channels else 0
-            self._framer.expect((self._rtp_channel, self._rtp_channel + 1 & 0xFF))
+            self._framer.expect(self._rtp_channel)
 
     def play(self) -> None:
         """Let the packets come."""
         self._succeed("PLAY", self._aggregate, {"Range": "npt=0.000-"})
 
-    def media(self, wait_s: float) -> list[Media]:
-        """The packets that have come, all of them; none when nothing came within `wait_s` seconds.
+    def media(self, wait_s: float) -> Media:
+        """Packets that have come; none when nothing came within `wait_s` seconds.
 
         Answers and requests of the server are dealt with on the way.
         """
-        found, self._early = self._early, []
-        if found:
-            wait_s = 0
+        framer = self._framer
+        data = self._connection.receive(0 if framer.rtp else wait_s)
+        arrival = Arrival.now()
+        if data:
+            try:
+                for message in framer.feed(data):
+                    self._deal_with(message)
+            except ProtocolError as error:
+                raise self._error(Reason.CORRUPT, str(error)) from error
+        media = Media(arrival, framer.rtp, framer.rtcp)
+        framer.rtp, framer.rtcp = [], []
         if self._datagrams is not None:
-            waited = self._connection.receive(0 if found else wait_s)
-            arrival = Arrival.now()
-            found += [(is_rtcp, data, arrival) for is_rtcp, data in self._datagrams.receive()]
-            self._take(waited, found)
-            return found
-        while True:
-            data = self._connection.receive(wait_s)
-            self._take(data, found)
-            if len(data) < CHUNK:
-                return found
-            wait_s = 0
+            self._datagrams.receive(media.rtp, media.rtcp)
+        return media
 
     def keep_alive(self) -> None:
-        """Give the server a sign when one is due; its answer comes among the media."""
-        now_ns = time.monotonic_ns()
-        due_s = max(self._session_s / 2, _LEAST_KEEP_ALIVE_S)
-        if now_ns - self._asked_ns < due_s * 1e9:
-            return
+        """Give the server a sign, which is due at `keep_alive_ns`; its answer comes among the media."""
         method = "GET_PARAMETER" if "GET_PARAMETER" in self._methods else "OPTIONS"
         self._pending = (self._write(method, self._aggregate, {}), method)
 
@@ -195,7 +194,8 @@ class Session:
     def _write(self, method: str, url: str, fields: dict[str, str]) -> int:
         self._sequence += 1
         self._connection.send(request_bytes(method, url, {**self._fields(method, url), **fields}))
-        self._asked_ns = time.monotonic_ns()
+        interval_s = max(self._session_s / 2, _LEAST_KEEP_ALIVE_S)
+        self.keep_alive_ns = time.monotonic_ns() + int(interval_s * 1e9)
         return self._sequence
 
     def _fields(self, method: str, url: str) -> dict[str, str]:
@@ -217,7 +217,6 @@ class Session:
             if elapsed_s >= self._request.timeout_s:
                 raise silence(self._request, elapsed_s, f"waiting for the answer to {method}")
             data = self._connection.receive(SLICE_S)
-            arrival = Arrival.now()
             try:
                 for message in self._framer.feed(data):
                     if isinstance(message, Response):
@@ -225,7 +224,7 @@ class Session:
                         if found is None and (message.sequence is None or message.sequence >= sequence):
                             found = message
                     else:
-                        self._deal_with(message, arrival, self._early)
+                        self._deal_with(message)
             except ProtocolError as error:
                 raise self._error(Reason.ERROR, f"{error}; check that the address speaks RTSP") from error
         return found
@@ -264,27 +263,15 @@ class Session:
 
     # -- while it plays --------------------------------------------------------------------------------
 
-    def _take(self, data: bytes, found: list[Media]) -> None:
-        arrival = Arrival.now()
-        try:
-            for message in self._framer.feed(data):
-                self._deal_with(message, arrival, found)
-        except ProtocolError as error:
-            raise self._error(Reason.CORRUPT, str(error)) from error
-
-    def _deal_with(
-        self, message: Response | ServerRequest | Interleaved, arrival: Arrival, found: list[Media]
-    ) -> None:
-        if isinstance(message, Interleaved):
-            found.append((message.channel != self._rtp_channel, message.data, arrival))
-        elif isinstance(message, ServerRequest):
-            known = message.method in ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "ANNOUNCE")
-            ends = message.method in ("TEARDOWN", "REDIRECT")
-            self._connection.send(answer_bytes(message, "200 OK" if known or ends else "501 Not Implemented"))
-            if ends:
-                self.ended = f"the server ended it with {message.method}"
-        else:
+    def _deal_with(self, message: Response | ServerRequest) -> None:
+        if isinstance(message, Response):
             self._kept_alive(message)
+            return
+        known = message.method in ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "ANNOUNCE")
+        ends = message.method in ("TEARDOWN", "REDIRECT")
+        self._connection.send(answer_bytes(message, "200 OK" if known or ends else "501 Not Implemented"))
+        if ends:
+            self.ended = f"the server ended it with {message.method}"
 
     def _kept_alive(self, answer: Response) -> None:
         if self._pending is None or answer.sequence not in (None, self._pending[0]):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from types import TracebackType
 from typing import Literal, Self
 
@@ -23,10 +24,10 @@ from streamd.sources.rtsp.connection import SLICE_S, StoppedError
 from streamd.sources.rtsp.decoding import PictureDecoder, Stamp
 from streamd.sources.rtsp.depacketise import Depacketiser
 from streamd.sources.rtsp.description import Track
-from streamd.sources.rtsp.nal import CODECS, Role
+from streamd.sources.rtsp.nal import CODECS, START
 from streamd.sources.rtsp.reorder import Reorderer
 from streamd.sources.rtsp.rtp import Packet, Reception, Timeline, parse
-from streamd.sources.rtsp.session import Media, Session
+from streamd.sources.rtsp.session import Session
 from streamd.sources.rtsp.units import AccessUnit, Assembler
 from streamd.sources.source import SourceRequest
 
@@ -61,6 +62,7 @@ class RtspSource:
         self._request = request
         self._stop = stop
         self._notes = notes
+        self._payload_types = {track.payload_type, *track.payload_types}
         self._decoder = PictureDecoder(codec, track.parameter_sets)
         self._views = PlaneViews()
         self._assembler = Assembler(Depacketiser(codec))
@@ -76,7 +78,7 @@ class RtspSource:
             None  # middle of its NTP time, when it came (monotonic ns)
         )
         self._heard_ns = time.monotonic_ns()
-        self._pictures = 0
+        self._sar: Fraction | None = None
         self._closed = False
         self.skipped = 0
         self.lost_packets = 0
@@ -131,7 +133,9 @@ class RtspSource:
     def pictures(self) -> Iterator[Picture]:
         while self._ahead:
             yield self._ahead.popleft()
-        yield from (picture for picture in self._read() if picture is not None)
+        for picture in self._read():
+            if picture is not None:
+                yield picture
 
     def close(self) -> None:
         if not self._closed:
@@ -161,22 +165,31 @@ class RtspSource:
                 except SourceError:
                     yield from self._rest()
                     raise
+                if len(self._waiting) > 1:
+                    self._shed()
                 if not self._waiting:
                     yield None
                     continue
-                self._shed()
-                if self._waiting:
-                    yield from self._decode(self._waiting.popleft())
+                yield from self._decode(self._waiting.popleft())
         except StoppedError:
             return
 
     def _pump(self, wait_s: float) -> None:
         """Take in everything that has come. Raises SourceError when the stream is over."""
         session = self._session
-        came = session.media(wait_s)
-        now_ns = time.monotonic_ns()
-        for medium in came:
-            self._take(medium)
+        media = session.media(wait_s)
+        now_ns = media.arrival.ns
+        for data in media.rtcp:
+            self._take_reports(data, now_ns)
+        for data in media.rtp:
+            packet = parse(data, media.arrival)
+            if packet is None or packet.payload_type not in self._payload_types:
+                continue
+            if self._reorderer is None:
+                self._receive(packet)
+            else:
+                for ordered in self._reorderer.push(packet):
+                    self._receive(ordered)
         if self._reorderer is not None:
             for packet in self._reorderer.overdue(now_ns):
                 self._receive(packet)
@@ -185,37 +198,25 @@ class RtspSource:
         elapsed_s = (now_ns - self._heard_ns) / 1e9
         if elapsed_s >= self._request.timeout_s:
             raise silence(self._request, elapsed_s)
-        session.keep_alive()
+        if now_ns >= session.keep_alive_ns:
+            session.keep_alive()
         if now_ns - self._reported_ns >= _REPORT_S * 1e9:
             self._report(now_ns)
 
-    def _take(self, medium: Media) -> None:
-        is_rtcp, data, arrival = medium
-        if is_rtcp:
-            self._take_reports(data, arrival.ns)
-            return
-        packet = parse(data, arrival)
-        if packet is None or packet.payload_type not in (
-            self._track.payload_type,
-            *self._track.payload_types,
-        ):
-            return
-        for ordered in self._reorderer.push(packet) if self._reorderer is not None else (packet,):
-            self._receive(ordered)
-
     def _receive(self, packet: Packet) -> None:
         """A packet in order: of a new sender, after a gap, or just the next."""
-        changed = self._reception.ssrc not in (None, packet.ssrc)
+        before = self._reception.ssrc
         missing = self._reception.gap(packet)
         if missing is None:
             return
-        if changed:
-            self._timeline.restarted()
-            self._assembler.restart()
+        if missing:
+            self.lost_packets += missing
+            if before != packet.ssrc:
+                self._timeline.restarted()
+                self._assembler.restart()
         self._heard_ns = packet.arrival.ns
-        self.lost_packets += missing
         if packet.payload:
-            self._waiting.extend(self._assembler.push(packet, lost=missing > 0))
+            self._waiting += self._assembler.push(packet, missing > 0)
 
     def _take_reports(self, data: bytes, now_ns: int) -> None:
         for report in rtcp.parse(data):
@@ -241,13 +242,9 @@ class RtspSource:
     def _shed(self) -> None:
         """When decoding is behind, nobody wants the old pictures: go on with the newest that can stand alone."""
         waiting = self._waiting
-        if len(waiting) < 2 or time.monotonic_ns() - waiting[0].arrival.ns < _BEHIND_S * 1e9:
+        if time.monotonic_ns() - waiting[0].arrival.ns < _BEHIND_S * 1e9:
             return
-        starts = [
-            index
-            for index, unit in enumerate(waiting)
-            if not unit.damaged and not unit.roles.isdisjoint((Role.INSTANT, Role.OPEN))
-        ]
+        starts = [index for index, unit in enumerate(waiting) if not unit.damaged and unit.roles & START]
         count = starts[-1] if starts else len(waiting) if len(waiting) > _MOST_WAITING else 0
         if count:
             for _ in range(count):
@@ -255,11 +252,14 @@ class RtspSource:
             self.late += count
             self._decoder.integrity.lose()
 
-    def _decode(self, unit: AccessUnit) -> Iterator[Picture]:
+    def _decode(self, unit: AccessUnit) -> list[Picture]:
         timestamp = self._timeline.unwrapped(unit.timestamp)
         stamp = Stamp(unit.arrival, self._timeline.pts(timestamp), self._timeline.captured_us(timestamp))
-        for frame, known in self._decoder.decode(unit, stamp):
-            yield self._picture(frame, known)
+        frames = self._decoder.decode(unit, stamp)
+        if unit.roles & START:
+            # libav's number becomes a Fraction each time it is asked for: slow, and it seldom changes.
+            self._sar = self._decoder.context.sample_aspect_ratio
+        return [self._picture(frame, known) for frame, known in frames]
 
     def _rest(self) -> Iterator[Picture]:
         """What came before the end: it is still shown."""
@@ -270,11 +270,8 @@ class RtspSource:
             yield self._picture(frame, known)
 
     def _picture(self, frame: VideoFrame, stamp: Stamp) -> Picture:
-        self._pictures += 1
         try:
-            picture = picture_of(
-                self._views, frame, stamp.pts, self._decoder.context.sample_aspect_ratio, stamp.arrival
-            )
+            picture = picture_of(self._views, frame, stamp.pts, self._sar, stamp.arrival)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from streamd.sources.libav.planes import Arrival
 from streamd.sources.rtsp.depacketise import Depacketiser
-from streamd.sources.rtsp.nal import Role
+from streamd.sources.rtsp.nal import PICTURE
 from streamd.sources.rtsp.rtp import Packet
 
 _PATIENCE = 60
@@ -25,14 +25,14 @@ MOST_BYTES = 32 * 1024 * 1024
 class AccessUnit:
     """The NAL units of one picture, Annex B, as they are given to a decoder.
 
-    roles: what is in it. damaged: something of it, or just before it, is missing. arrival: of its last packet.
-    recovery: pictures until the picture is right again, from a recovery point SEI; None without one.
+    roles: what is in it, bits of `nal`. damaged: something of it, or just before it, is missing. arrival: of its
+    last packet. recovery: pictures until the picture is right again, from a recovery point SEI; None without one.
     """
 
     timestamp: int
     arrival: Arrival
     data: bytearray = field(default_factory=bytearray)
-    roles: set[Role] = field(default_factory=set)
+    roles: int = 0
     damaged: bool = False
     recovery: int | None = None
     packets: int = 0
@@ -43,7 +43,7 @@ class AccessUnit:
     @property
     def has_picture(self) -> bool:
         """Whether there is a slice in it."""
-        return not self.roles.isdisjoint((Role.SLICE, Role.INSTANT, Role.OPEN))
+        return bool(self.roles & PICTURE)
 
 
 class Assembler:
@@ -64,33 +64,42 @@ class Assembler:
         """The units that this packet completes. lost: packets are missing just before it."""
         ready: list[AccessUnit] = []
         unit = self._open
+        if lost or unit is None or unit.marked or unit.timestamp != packet.timestamp:
+            unit = self._unit_for(packet, lost, ready)
+        unit.arrival = packet.arrival
+        unit.packets += 1
+        self._depacketiser.push(packet.payload, unit)
+        if packet.marker:
+            unit.markers += 1
+            unit.marked = True
+            # The bit also comes with parameter sets alone: these are the beginning of the next picture.
+            if self._marker_is_right and unit.has_picture:
+                self._finish(unit, ready)
+        elif len(unit.data) > MOST_BYTES:
+            unit.data.clear()
+            unit.damaged = True
+        return ready
+
+    def _unit_for(self, packet: Packet, lost: bool, ready: list[AccessUnit]) -> AccessUnit:
+        """The open unit if the packet belongs to it, else a new one; the one before goes to `ready`."""
+        unit = self._open
         if lost:
             self._depacketiser.interrupt()
             if unit is not None:
                 unit.damaged = True
-        if unit is not None and unit.timestamp != packet.timestamp:
-            self._finish(unit, ready)
-            unit = None
-        elif unit is None and packet.timestamp == self._closed_timestamp:
-            self._goes_on(packet)
         if unit is None:
-            unit = self._begin(packet, lost)
-        elif unit.has_picture and unit.marked and self._depacketiser.begins_picture(packet.payload):
+            if packet.timestamp == self._closed_timestamp:
+                self._goes_on(packet)
+            return self._begin(packet, lost)
+        if unit.timestamp != packet.timestamp:
+            self._finish(unit, ready)
+            return self._begin(packet, lost)
+        if unit.has_picture and unit.marked and self._depacketiser.begins_picture(packet.payload):
             # Two pictures with one timestamp, told apart by the marker bit and by their first slices.
             self._finish(unit, ready)
-            unit = self._begin(packet, lost)
-        unit.arrival = packet.arrival
-        unit.packets += 1
-        unit.markers += packet.marker
-        unit.marked = packet.marker
-        self._depacketiser.push(packet.payload, unit)
-        if len(unit.data) > MOST_BYTES:
-            unit.data.clear()
-            unit.damaged = True
-        # The bit also comes with parameter sets alone: these are the beginning of the next picture.
-        if packet.marker and self._marker_is_right and unit.has_picture:
-            self._finish(unit, ready)
-        return ready
+            return self._begin(packet, lost)
+        unit.marked = False
+        return unit
 
     def flush(self) -> list[AccessUnit]:
         """What is left at the end of the stream: its last picture, perhaps not whole."""
