@@ -84,6 +84,10 @@ class StreamCollector(Collector):
         dropped = CounterMetricFamily(
             "streamd_frames_dropped", "Frames that came to no result.", labels=["stream", "reason"]
         )
+        skipped = CounterMetricFamily(
+            "streamd_packets_skipped", "Encoded pictures never decoded.", labels=["stream", "reason"]
+        )
+        lost = CounterMetricFamily("streamd_packets_lost", "Packets lost by the network.", labels=by_stream)
         in_flight = GaugeMetricFamily("streamd_frames_in_flight", "Frames on their way.", labels=by_stream)
         reconnects = CounterMetricFamily(
             "streamd_reconnects", "Attempts that ended.", labels=["stream", "reason"]
@@ -95,11 +99,15 @@ class StreamCollector(Collector):
             published.add_metric([name], counts.published)
             for reason, number in counts.dropped.items():
                 dropped.add_metric([name, reason.value], number)
+            reception = stream.reception()
+            lost.add_metric([name], reception.lost_packets)
+            for why, number in sorted(reception.undecoded.items()):
+                skipped.add_metric([name, why], number)
             in_flight.add_metric([name], counts.in_flight)
             for cause, number in list(stream.reconnects.items()):
                 reconnects.add_metric([name, cause.value], number)
             up.add_metric([name], stream.standing.state == "live")
-        yield from (decoded, published, dropped, in_flight, reconnects, up)
+        yield from (decoded, published, dropped, skipped, lost, in_flight, reconnects, up)
 
     def _histograms(self) -> Iterator[Metric]:
         stages = HistogramMetricFamily(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from loguru import logger
@@ -42,6 +43,23 @@ class Standing:
     detail: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What never came to a decoded frame: packets that the network lost, and pictures left out, by reason."""
+
+    lost_packets: int = 0
+    undecoded: Mapping[str, int] = field(default_factory=dict)
+
+    def with_(self, source: Source) -> Reception:
+        """These and those of one more source."""
+        more = source.undecoded
+        undecoded = {
+            reason: self.undecoded.get(reason, 0) + more.get(reason, 0)
+            for reason in self.undecoded.keys() | more.keys()
+        }
+        return Reception(self.lost_packets + source.lost_packets, undecoded)
+
+
 class Stream:
     """Keeps one stream coming: attempt, fail, wait, attempt. `run` is the body of thread `decode:<id>`.
 
@@ -74,10 +92,17 @@ class Stream:
         self._plays_again = False  # a clip in a loop began anew: that is no news
         self.reconnects: dict[Reason, int] = {}
         """Attempts that failed after, or before, the stream was live; written by the decoder only."""
+        # Of earlier attempts, and the open source: one assignment, so that no reader sees a count twice or not.
+        self._received: tuple[Reception, Source | None] = (Reception(), None)
 
     @property
     def standing(self) -> Standing:
         return self._standing
+
+    def reception(self) -> Reception:
+        """What was lost and left out before decoding, over all attempts. Any thread may ask."""
+        earlier, source = self._received
+        return earlier if source is None else earlier.with_(source)
 
     def run(self, stop: threading.Event) -> None:
         """Attempt after attempt until the source has ended or `stop` is set."""
@@ -131,6 +156,7 @@ class Stream:
             self._rate = source.rate
             self._live_source = source.live
             feed = self._feed_for(source)
+            self._received = (self._received[0], source)
             try:
                 for picture in source.pictures():
                     if not self._live_since_ns:
@@ -145,6 +171,7 @@ class Stream:
                         return
             finally:
                 self._feed = None
+                self._received = (self.reception(), None)
 
     def _feed_for(self, source: Source) -> Feed:
         config = self.config

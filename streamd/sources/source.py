@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -94,6 +94,9 @@ class Source(Protocol):
     skipped: pictures left out before the first because of `SourceRequest.start_s`; so the first picture that
         `pictures()` yields has this index in the file.
     damaged: packets that could not be read or decoded so far.
+    lost_packets: packets that the network lost; 0 where the reader cannot know (libav's RTSP reader cannot).
+    undecoded: encoded pictures that came and were never decoded, by reason: "behind" (the machine is too slow) and
+        "no_keyframe" (before the first one). Both may be read by any thread.
     """
 
     @property
@@ -120,6 +123,10 @@ class Source(Protocol):
     def skipped(self) -> int: ...
     @property
     def damaged(self) -> int: ...
+    @property
+    def lost_packets(self) -> int: ...
+    @property
+    def undecoded(self) -> Mapping[str, int]: ...
 
     def pictures(self) -> Iterator[Picture]:
         """Every decodable picture, in the decoder's order, once; to be called once.

@@ -34,8 +34,9 @@ _START_S = 20
 class Mount:
     """One stream, encoded as it is sent: test pictures, or the pictures of a clip over and over.
 
-    codec: "h264" or "h265". gop: pictures between keyframes. pattern: of videotestsrc. clip: path of a short
-    video of this size, whose pictures are sent at `rate`; all of it is held in memory unpacked.
+    codec: "h264" or "h265". gop: pictures between keyframes. slices: of each picture (H.264 only: x265 crashes
+    in Debian's GStreamer with several). pattern: of videotestsrc. clip: path of a short video of this size, whose
+    pictures are sent at `rate`; all of it is held in memory unpacked.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Mount:
     height: int = 240
     rate: int = 25
     gop: int = 25
+    b_frames: int = 0
+    slices: int = 1
     pattern: str = "ball"
     clip: str | None = None
 
@@ -145,14 +148,22 @@ def _pipeline(mount: dict[str, Any]) -> str:
         )
     else:
         pictures = f"videotestsrc is-live=true pattern={mount['pattern']}"
-    speed = "tune=zerolatency speed-preset=ultrafast bitrate=1000"
+    speed = f"speed-preset=ultrafast bitrate=1000 key-int-max={mount['gop']}"
+    if not mount["b_frames"]:
+        speed += " tune=zerolatency"
     encoder = {
-        "h264": f"x264enc {speed} threads=1 key-int-max={mount['gop']}",
-        "h265": f"x265enc {speed} key-int-max={mount['gop']} option-string=pools=none:frame-threads=1",
+        "h264": (
+            f"x264enc {speed} threads=1 sliced-threads=false bframes={mount['b_frames']}"
+            f" option-string=slices={mount['slices']}"
+        ),
+        "h265": (f"x265enc {speed} option-string=pools=none:frame-threads=1:bframes={mount['b_frames']}"),
     }[str(codec)]
+    # With several slices this payloader repeats the parameter sets before each, where libav's parser begins a
+    # picture anew: they are in the description as well.
+    interval = -1 if mount["slices"] == 1 else 0
     return (
         f"( {pictures} ! video/x-raw,format=I420,{size},framerate={mount['rate']}/1 !"
-        f" {encoder} ! rtp{codec}pay name=pay0 pt=96 config-interval=-1 )"
+        f" {encoder} ! rtp{codec}pay name=pay0 pt=96 config-interval={interval} )"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from types import TracebackType
 from typing import Literal, Self
@@ -64,6 +64,8 @@ class LibavSource:
         self._size = (stream.width, stream.height)
         self.live = live
         self.damaged = 0
+        self.lost_packets = 0
+        self.undecoded: Mapping[str, int] = {}
         self.skipped = 0
         rate = stream.average_rate
         self.rate = float(rate) if rate else None

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from types import TracebackType
 from typing import Literal, Self
@@ -112,6 +112,10 @@ class RtspSource:
     @property
     def damaged(self) -> int:
         return self._decoder.errors
+
+    @property
+    def undecoded(self) -> Mapping[str, int]:
+        return {"behind": self.late, "no_keyframe": self._decoder.skipped}
 
     @property
     def heard(self) -> bool:
