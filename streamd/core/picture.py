@@ -61,6 +61,6 @@ class Picture:
     """The camera's own wall time (RTCP sender reports), microseconds since 1970; None when unknown."""
     keyframe: bool
     corrupt: bool
-    """The decoder says that the picture is damaged."""
+    """Damaged, or perhaps so: after a damaged picture none is to be trusted until decoding begins anew."""
     owner: object
     """What keeps the planes' memory alive."""

@@ -107,7 +107,6 @@ class Feed:
     """When the last picture was received (monotonic); read by the watchdog."""
     waits_for_room: bool = False
     """Whether the decoder is held up by a full ring, not by its source; read by the watchdog."""
-    _damaged: bool = False
 
     def accept(self, picture: Picture, stop: threading.Event) -> None:
         """One picture: counted, and either dropped with its reason or put into the ring.
@@ -119,7 +118,7 @@ class Feed:
         self.last_picture_ns = picture.received_ns
         lane = self.lane
         number = lane.ledger.decoded()
-        if lane.live and self._is_damaged(picture):
+        if lane.live and picture.corrupt:
             lane.ledger.dropped(Drop.CORRUPT)
             return
         if not self.selection.wants(number, picture):
@@ -139,14 +138,6 @@ class Feed:
             lane.ledger.dropped(Drop.SHUTDOWN)
             return
         self._put(self._frame(number, picture, slot, stamps, received_us))
-
-    def _is_damaged(self, picture: Picture) -> bool:
-        """After a damaged picture nothing is to be trusted until the next clean keyframe."""
-        if picture.corrupt:
-            self._damaged = True
-        elif picture.keyframe:
-            self._damaged = False
-        return self._damaged
 
     def _frame(self, number: int, picture: Picture, slot: Slot, stamps: Stamps, received_us: int) -> Frame:
         placement = self.prepare.write(picture, slot.pixels, slot.placement)

@@ -78,7 +78,14 @@ class PlaneViews:
 
 
 def picture_of(
-    views: PlaneViews, frame: VideoFrame, pts: float | None, sar: Fraction | None, arrival: Arrival
+    views: PlaneViews,
+    frame: VideoFrame,
+    pts: float | None,
+    sar: Fraction | None,
+    arrival: Arrival,
+    *,
+    captured_us: int | None = None,
+    corrupt: bool,
 ) -> Picture:
     """The frame with all that is known of it. sar: of the stored picture. Raises as `PlaneViews.of` does."""
     planes, layout, matrix, full_range, owner = views.of(frame)
@@ -99,9 +106,9 @@ def picture_of(
         pts=pts,
         received_ns=arrival.ns,
         received_us=arrival.us,
-        captured_us=None,
+        captured_us=captured_us,
         keyframe=bool(frame.key_frame),
-        corrupt=frame.is_corrupt,
+        corrupt=corrupt,
         owner=owner,
     )
 

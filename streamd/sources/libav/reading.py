@@ -58,6 +58,7 @@ class LibavSource:
         self._reader = self._decode_all()
         self._time_base = stream.time_base or Fraction(1)
         self._decoded = 0
+        self._spoilt = False
         self._newest_pts: float | None = None
         self._newest_packet: Packet[VideoStream] | None = None
         self._notes: list[str] = []
@@ -281,8 +282,11 @@ class LibavSource:
         self._decoded += 1
         stamp = frame.opaque if self.live else None
         sar = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+        # Nothing else tells here what a damaged picture spoils: all that follows, to the next keyframe.
+        self._spoilt = frame.is_corrupt or (self._spoilt and not frame.key_frame)
+        arrival = stamp if isinstance(stamp, Arrival) else arrival
         try:
-            return picture_of(self._views, frame, pts, sar, stamp if isinstance(stamp, Arrival) else arrival)
+            return picture_of(self._views, frame, pts, sar, arrival, corrupt=self._spoilt)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,

@@ -275,16 +275,21 @@ class RtspSource:
 
     def _picture(self, frame: VideoFrame, stamp: Stamp) -> Picture:
         try:
-            picture = picture_of(self._views, frame, stamp.pts, self._sar, stamp.arrival)
+            return picture_of(
+                self._views,
+                frame,
+                stamp.pts,
+                self._sar,
+                stamp.arrival,
+                captured_us=stamp.captured_us,
+                corrupt=stamp.corrupt,
+            )
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,
                 f"{self._name}: pictures of the kind {frame.format.name} cannot be converted"
                 f" ({type(error).__name__}); set the camera to 8-bit 4:2:0",
             ) from error
-        picture.captured_us = stamp.captured_us
-        picture.corrupt = stamp.corrupt
-        return picture
 
     @property
     def _name(self) -> str:
