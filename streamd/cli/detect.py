@@ -95,7 +95,7 @@ def detect(
         rules = rules_for(description.labels, confidence=thresholds, iou=iou, classes=names)
         password = options.read_password(Path(password_file) if password_file else None, username)
         requests = [
-            SourceRequest(url=url, username=username, password=password, threads=options.cores())
+            SourceRequest(url=url, username=username, password=password, threads=options.cores(), every=True)
             for url in urls
         ]
         job = Job(

@@ -248,4 +248,5 @@ def request_of(config: StreamConfig) -> SourceRequest:
         tls=Tls(config.tls.verify, str(config.tls.ca) if config.tls.ca else None),
         video="best" if isinstance(config.video, str) else config.video,
         hardware=Hardware(config.hardware),
+        every=config.intent == "every",
     )

@@ -36,7 +36,11 @@ _BEHIND_S = 1.0
 """How old the oldest undecoded picture may get, before what lies before the newest keyframe is left out."""
 
 _MOST_WAITING = 600
-"""Undecoded pictures, after which all are left out up to the next keyframe."""
+_MOST_WAITING_BYTES = 64 * 1024 * 1024
+"""Undecoded pictures and their bytes, after which all are left out up to the next keyframe."""
+
+_MOST_HELD = 8
+"""Undecoded pictures beyond which nothing more is read, where nothing may be left out."""
 
 
 class RtspSource:
@@ -165,11 +169,12 @@ class RtspSource:
         try:
             while not (self._stop.is_set() or self._closed):
                 try:
-                    self._pump(0 if self._waiting else SLICE_S)
+                    if not self._request.every or len(self._waiting) < _MOST_HELD:
+                        self._pump(0 if self._waiting else SLICE_S)
                 except SourceError:
                     yield from self._rest()
                     raise
-                if len(self._waiting) > 1:
+                if len(self._waiting) > 1 and not self._request.every:
                     self._shed()
                 if not self._waiting:
                     yield None
@@ -246,10 +251,12 @@ class RtspSource:
     def _shed(self) -> None:
         """When decoding is behind, nobody wants the old pictures: go on with the newest that can stand alone."""
         waiting = self._waiting
-        if time.monotonic_ns() - waiting[0].arrival.ns < _BEHIND_S * 1e9:
+        old = time.monotonic_ns() - waiting[0].arrival.ns >= _BEHIND_S * 1e9
+        full = len(waiting) > _MOST_WAITING or sum(len(unit.data) for unit in waiting) > _MOST_WAITING_BYTES
+        if not (old or full):
             return
         starts = [index for index, unit in enumerate(waiting) if not unit.damaged and unit.roles & START]
-        count = starts[-1] if starts else len(waiting) if len(waiting) > _MOST_WAITING else 0
+        count = starts[-1] if starts else len(waiting) if full else 0
         if count:
             for _ in range(count):
                 waiting.popleft()
