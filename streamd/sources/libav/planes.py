@@ -21,13 +21,17 @@ _MATRICES = {1: Matrix.BT709, 7: Matrix.BT709, 9: Matrix.BT2020, 10: Matrix.BT20
 _SCALABLE = {0, 1, 2, 4, 5, 6, 7, 9}
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
+# Format to its layout and the channels of each plane. Plain text as keys: an Enum is hashed in Python.
 _DIRECT = {
-    **{f"yuv{j}{name}p": Layout.YUV for j in ("", "j") for name in (410, 411, 420, 422, 440, 444)},
-    "nv12": Layout.NV12,
-    "gray": Layout.GRAY,
-    "rgb24": Layout.RGB,
+    **{
+        f"yuv{j}{name}p": (Layout.YUV, (1, 1, 1))
+        for j in ("", "j")
+        for name in (410, 411, 420, 422, 440, 444)
+    },
+    "nv12": (Layout.NV12, (1, 2)),
+    "gray": (Layout.GRAY, (1,)),
+    "rgb24": (Layout.RGB, (3,)),
 }
-_LAYOUTS = {"gray": Layout.GRAY, "rgb24": Layout.RGB}
 _SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 1): "yuv444p", (1, 2): "yuv440p", (4, 1): "yuv411p"}
 
 
@@ -58,16 +62,16 @@ class PlaneViews:
         FFmpegError when swscale does not know the format.
         """
         # Asked before converting: the name may tell (yuvj), and the converter drops that name.
-        full_range = frame.color_range == _FULL_RANGE or frame.format.name.startswith(("yuvj", "gray"))
+        name = frame.format.name
+        full_range = frame.color_range == _FULL_RANGE or name.startswith(("yuvj", "gray", "rgb"))
         matrix = _MATRICES.get(frame.colorspace, Matrix.BT601)
-        layout = _DIRECT.get(frame.format.name)
-        if layout is None:
-            target = _nearest(frame.format)
-            frame = self._convert(frame, target)
-            layout = _LAYOUTS.get(target, Layout.YUV)
-        depth = {Layout.RGB: (3,), Layout.NV12: (1, 2)}.get(layout, (1, 1, 1))
+        if name not in _DIRECT:
+            name = _nearest(frame.format)
+            frame = self._convert(frame, name)
+            full_range = full_range or name in ("gray", "rgb24")
+        layout, depth = _DIRECT[name]
         planes = tuple(_view(plane, channels) for plane, channels in zip(frame.planes, depth, strict=False))
-        return planes, layout, matrix, full_range or layout in (Layout.GRAY, Layout.RGB), frame
+        return planes, layout, matrix, full_range, frame
 
     def _convert(self, frame: VideoFrame, target: str) -> VideoFrame:
         if self._converter is None:
