@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from streamd.core.errors import SourceError
 from streamd.sources import SCHEMES
 from streamd.sources.address import scheme_of
 from streamd.sources.source import Kind
+from streamd.sources.synthetic.plan import plan_of
 
 ENCRYPTED = ("rtsps", "https")
-SOURCES = "rtsp://, rtsps://, http://, https://, /dev/videoN, file:PATH or a path"
+SOURCES = "rtsp://, rtsps://, http://, https://, /dev/videoN, test:, file:PATH or a path"
 
 STREAM_ID = "[a-z0-9][a-z0-9_-]*"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -29,6 +31,14 @@ CREDENTIALS = (
     "holds credentials; write them under the keys `username` and `password` of this stream "
     "(an address that takes them in its query goes whole into ${cred:NAME})"
 )
+
+
+def _checked_test(url: str) -> str:
+    try:
+        plan_of(url)
+    except SourceError as error:
+        raise ValueError(str(error).removeprefix(f"{url}: ")) from None
+    return url
 
 
 def is_stream_id(text: str) -> bool:
@@ -63,6 +73,8 @@ def checked_url(url: str, *, secret: bool) -> str:
     if url != url.strip():
         raise ValueError("starts or ends with a blank")
     if kind not in (Kind.RTSP, Kind.HTTP):
+        if kind is Kind.TEST:
+            return _checked_test(url)
         if not url or url.endswith(":"):
             raise ValueError(f"names nothing; must be {SOURCES}")
         return url

@@ -34,7 +34,6 @@ class NotYet:
 NOT_YET = (
     NotYet("publish.curve", bool, "CURVE is not in this version yet; leave it null"),
     NotYet("publish.frames", bool, "pictures are not in this version yet; leave it null"),
-    NotYet("streams.*.url", lambda url: url.startswith("test:"), "test: sources are not in this version yet"),
 )
 
 

@@ -46,6 +46,7 @@ SCHEMES = MappingProxyType(
         "rtsps": Scheme(Kind.RTSP, "streamd.sources.rtsp.opening:open_rtsp"),
         "http": Scheme(Kind.HTTP, "streamd.sources.libav.network:open_http"),
         "https": Scheme(Kind.HTTP, "streamd.sources.libav.network:open_http"),
+        "test": Scheme(Kind.TEST, "streamd.sources.synthetic.source:open_test"),
         "v4l2": Scheme(Kind.DEVICE, "streamd.sources.libav.devices:open_v4l2"),
     }
 )
