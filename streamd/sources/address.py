@@ -7,6 +7,12 @@ from urllib.parse import quote
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
+# A raw / ? or # in a password ends the host before its @: what follows a colon that begins no port, and what
+# looks like a port but has "@host/" after it, may be the rest of a password.
+_ASTRAY = (
+    re.compile(r"(?<=://)((?>\[[^\]/?#@]*\]|[^:/?#@\[\]]*)(?::\d*(?=[/?#]))?+[^:@]*):.*@", re.S),
+    re.compile(r"(?<=://)([^:/?#@\[\]]*):\d+[/?#].*@(?=[^@]*/)", re.S),
+)
 _SECRET_KEYS = re.compile(
     r"([?&;][^=&;?]*(?:pass|pwd|token|secret|auth|key|user|sig)[^=&;]*=)[^&;#\s]*", re.I
 )
@@ -42,7 +48,10 @@ def shown(url: str) -> str:
     """The address for people and logs: one line, no user, no password, no values of secret-looking keys."""
     text = path_of(url)
     if scheme_of(url) not in ("file", "v4l2"):
-        text = _SECRET_KEYS.sub(r"\1***", _USERINFO.sub("", url))
+        text = _USERINFO.sub("", url)
+        for astray in _ASTRAY:
+            text = astray.sub(r"\1:***@", text)
+        text = _SECRET_KEYS.sub(r"\1***", text)
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

@@ -51,6 +51,22 @@ def test_no_secret_is_shown(url: str) -> None:
     assert "SECRET" not in scrub(f"[rtsp] cannot open {url}\n", ())
 
 
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("rtsp://admin:SEC/RET@host/a", "rtsp://admin:***@host/a"),
+        ("rtsp://admin:SEC#RE?T@host:554/a", "rtsp://admin:***@host:554/a"),
+        ("rtsp://ad/min:SECRET@host/a", "rtsp://ad/min:***@host/a"),
+        ("rtsp://admin:12/RET@host:554/a", "rtsp://admin:***@host:554/a"),
+        ("rtsp://host:554/a@b", "rtsp://host:554/a@b"),
+        ("rtsp://[::1]:554/a@b", "rtsp://[::1]:554/a@b"),
+        ("rtsp://host/at/12:30", "rtsp://host/at/12:30"),
+    ],
+)
+def test_a_password_that_is_not_encoded_is_not_shown_either(url: str, seen: str) -> None:
+    assert shown(url) == seen
+
+
 def test_a_password_is_not_in_the_request_shown() -> None:
     assert "SECRET" not in repr(SourceRequest("rtsp://h/a", username="u", password="SECRET"))
     assert "SECRET" not in scrub("digest of SECRET failed", ("SECRET",))
