@@ -64,7 +64,7 @@ class ServerRequest:
 def request_bytes(method: str, url: str, fields: Mapping[str, str]) -> bytes:
     """A request without a body, ready to be sent."""
     lines = [f"{method} {url} RTSP/1.0", *(f"{name}: {value}" for name, value in fields.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
 def answer_bytes(request: ServerRequest, status: str) -> bytes:

@@ -54,7 +54,7 @@ def target_of(request: SourceRequest) -> Target:
                 f"{name}: a % in the user or password of an address is written %25; or set username and password",
             )
         user, colon, word = login.partition(":")
-        username, password = unquote(user), unquote(word) if colon else None
+        username, password = _decoded(user), _decoded(word) if colon else None
     for what, value in (("user", username), ("password", password)):
         if value is not None and _CONTROL.search(value):
             raise SourceError(
@@ -68,6 +68,11 @@ def target_of(request: SourceRequest) -> Target:
     return Target(
         scheme == "rtsps", host.strip("[]"), number, f"{scheme}://{authority}{path}", username, password
     )
+
+
+def _decoded(text: str) -> str:
+    """Escaped bytes that are no UTF-8 stay what they are: an older camera's password may be Latin-1."""
+    return unquote(text, errors="surrogateescape")
 
 
 def joined(base: str, control: str) -> str:
