@@ -91,6 +91,11 @@ class PictureDecoder:
         if right is None:
             self.skipped += 1
             return []
+        if unit.damaged:
+            # A picture that breaks off leaves remains in libav's decoder, which show in the next keyframe: what is
+            # to be right to the bit may not come after half a picture.
+            self.errors += 1
+            return []
         stamp.corrupt = not right
         packet: Any = av.Packet(bytes(unit.data))
         packet.opaque = stamp
