@@ -98,6 +98,8 @@ class Depacketiser:
             unit.data += nal
             self._fragment = True
         elif not self._fragment:
+            # What remains of a picture is one: else the next picture would count as its rest, and be damaged too.
+            unit.roles |= role_of(self.codec, self._rebuilt(payload)[0])
             unit.damaged = True
             return
         unit.data += payload[header + 1 :]
