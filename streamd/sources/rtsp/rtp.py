@@ -129,10 +129,12 @@ class Timeline:
 
     def unwrapped(self, timestamp: int) -> int:
         """The timestamp with its wraps, counted from near the newest one; it may fall."""
-        if self._first is None:
-            self._first = self._newest = timestamp
+        if self._first is None and self._report is None:
+            self._newest = timestamp
         step = (timestamp - self._newest + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         self._newest += step
+        if self._first is None:
+            self._first = self._newest
         return self._newest
 
     def pts(self, unwrapped: int) -> float:
@@ -140,7 +142,9 @@ class Timeline:
         return round((unwrapped - (self._first or 0)) / self._rate, 6)
 
     def reported(self, timestamp: int, at_us: int) -> None:
-        """A sender report: this timestamp was sampled at this wall time of the camera."""
+        """A sender report: this timestamp was sampled at this wall time of the camera. It may precede all packets."""
+        if self._first is None:
+            self._newest = timestamp
         step = (timestamp - self._newest + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         self._report = (self._newest + step, at_us)
 

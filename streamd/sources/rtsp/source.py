@@ -81,6 +81,7 @@ class RtspSource:
         self._sender_report: tuple[int, int] | None = (
             None  # middle of its NTP time, when it came (monotonic ns)
         )
+        self._early: rtcp.SenderReport | None = None  # came before the first packet
         self._heard_ns = time.monotonic_ns()
         self._sar: Fraction | None = None
         self._closed = False
@@ -223,8 +224,10 @@ class RtspSource:
             if before != packet.ssrc:
                 self._timeline.restarted()
                 self._assembler.restart()
+        if before is None and self._early is not None and self._early.ssrc == packet.ssrc:
+            self._clocked(self._early)
         self._heard_ns = packet.arrival.ns
-        if packet.payload:
+        if packet.payload or missing:  # padding alone carries nothing, but may tell of a loss
             self._waiting += self._assembler.push(packet, missing > 0)
 
     def _take_reports(self, data: bytes, now_ns: int) -> None:
@@ -235,8 +238,14 @@ class RtspSource:
                 self._session.ended = ADVICE[Reason.EOF]
             else:
                 self._sender_report = (report.ntp_middle, now_ns)
-                if report.at_us is not None and self.heard:
-                    self._timeline.reported(report.timestamp, report.at_us)
+                if self.heard:
+                    self._clocked(report)
+                else:
+                    self._early = report
+
+    def _clocked(self, report: rtcp.SenderReport) -> None:
+        if report.at_us is not None:
+            self._timeline.reported(report.timestamp, report.at_us)
 
     def _report(self, now_ns: int) -> None:
         self._reported_ns = now_ns
