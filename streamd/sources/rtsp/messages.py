@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _MOST_HEADER = 64 * 1024
+_MOST_LINE = 4 * 1024
+"""Of a message's first line between packets, where what looks like its beginning may be garbage."""
+
 _MOST_BODY = 1024 * 1024
 _MOST_GARBAGE = 1024 * 1024
 """Bytes that make no sense, in a row, after which the connection is given up."""
@@ -64,6 +67,7 @@ class ServerRequest:
 def request_bytes(method: str, url: str, fields: Mapping[str, str]) -> bytes:
     """A request without a body, ready to be sent."""
     lines = [f"{method} {url} RTSP/1.0", *(f"{name}: {value}" for name, value in fields.items())]
+    # Addresses from a command line may hold bytes that are no UTF-8: they go out as they came.
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
@@ -137,7 +141,8 @@ class Framer:
         if line_end < 0:
             head = buffer[start : start + 16]
             if self._channels:
-                return None if len(head) < 16 and head[:1].isalpha() and _may_begin(head) else (start, None)
+                grows = _may_begin(head) and len(buffer) - start < _MOST_LINE
+                return None if grows else (start, None)
             if not _may_begin(head):
                 raise ProtocolError("it does not answer in RTSP")
             if len(buffer) - start >= _MOST_HEADER:
@@ -180,6 +185,11 @@ class Framer:
         return found
 
 
+def quotable(text: str) -> str:
+    """What the other side says, as a message can hold it: at most 80 characters in one line."""
+    return "".join(character if character.isprintable() else "�" for character in text[:80].strip())
+
+
 def _may_begin(head: bytes) -> bool:
     """Whether these first bytes can grow to an answer or a request."""
     known = (
@@ -206,7 +216,7 @@ def _headers(block: bytes) -> Headers:
     last: str | None = None
     for line in block.decode("utf-8", "replace").splitlines():
         if line[:1] in (" ", "\t") and last is not None:  # folded
-            fields[last] = (*fields[last][:-1], f"{fields[last][-1]} {line.strip()}")
+            fields[last] = (*fields[last][:-1], f"{fields[last][-1]} {line.strip()}".strip())
             continue
         name, colon, value = line.partition(":")
         if colon:
