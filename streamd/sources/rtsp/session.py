@@ -22,6 +22,7 @@ from streamd.sources.rtsp.messages import (
     Response,
     ServerRequest,
     answer_bytes,
+    quotable,
     request_bytes,
 )
 from streamd.sources.rtsp.target import Target, joined
@@ -69,6 +70,8 @@ class Session:
         self._login = Authenticator(target.username, target.password)
         self._framer = Framer()
         self._sequence = 0
+        self._answered = -1
+        """The last number that came back as it was sent."""
         self._session: str | None = None
         self._session_s = _SESSION_S
         self._methods: set[str] = set()
@@ -101,9 +104,12 @@ class Session:
     def set_up(self, track: Track, udp: bool) -> None:
         """Agree on how the track comes. Raises TransportRefusedError as well."""
         if udp:
-            self._datagrams = Datagrams(
-                self._connection.family, self._connection.local, self._connection.peer
-            )
+            try:
+                self._datagrams = Datagrams(
+                    self._connection.family, self._connection.local, self._connection.peer
+                )
+            except OSError as error:
+                raise self._error(Reason.ERROR, "no two UDP ports can be opened; set transport: tcp") from error
             first = self._datagrams.port
             asked = f"RTP/AVP;unicast;client_port={first}-{first + 1}"
         else:
@@ -134,7 +140,8 @@ class Session:
         Answers and requests of the server are dealt with on the way.
         """
         framer = self._framer
-        data = self._connection.receive(0 if framer.rtp else wait_s)
+        # Packets that came along with an answer go first: the connection may have ended after them.
+        data = b"" if framer.rtp else self._connection.receive(wait_s)
         arrival = Arrival.now()
         if data:
             try:
@@ -221,12 +228,15 @@ class Session:
                 for message in self._framer.feed(data):
                     if isinstance(message, Response):
                         # A server that answers with another number still answers: one is asked at a time.
-                        if found is None and (message.sequence is None or message.sequence >= sequence):
+                        # Only the number of an earlier answer tells a copy of that.
+                        if found is None and (message.sequence is None or message.sequence > self._answered):
                             found = message
                     else:
                         self._deal_with(message)
             except ProtocolError as error:
                 raise self._error(Reason.ERROR, f"{error}; check that the address speaks RTSP") from error
+        if found.sequence == sequence:
+            self._answered = sequence
         return found
 
     def _check(self, answer: Response, method: str) -> None:
@@ -241,7 +251,7 @@ class Session:
         if status == 404:
             raise self._error(Reason.NOT_FOUND, ADVICE[Reason.NOT_FOUND])
         hint = "; it may serve no more viewers" if status in (453, 503) else ""
-        said = f"{status} {answer.reason}".strip()[:80]
+        said = quotable(f"{status} {answer.reason}")
         raise self._error(Reason.ERROR, f"the server refuses {method}: {said}{hint}")
 
     def _keep_session(self, answer: Response) -> None:
