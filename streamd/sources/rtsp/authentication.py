@@ -9,8 +9,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_PARAMETER = re.compile(r'([A-Za-z][\w*-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*,?\s*')
-_SCHEME = re.compile(r"\s*,?\s*(Basic|Digest)\b\s*", re.I)
+# Both begin where no word is under way: so a server's endless words and blanks are looked at once, not from
+# each of their letters.
+_PARAMETER = re.compile(r'(?<![\w*-])([A-Za-z][\w*-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*,?\s*')
+_SCHEME = re.compile(r"(?<![\w=])(Basic|Digest)\b\s*", re.I)
+_MOST_TEXT = 8 * 1024
 _HASHES: dict[str, Callable[[bytes], str]] = {
     "MD5": lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest(),
     "SHA-256": lambda data: hashlib.sha256(data).hexdigest(),
@@ -110,6 +113,7 @@ class Authenticator:
 def _challenges(value: str) -> list[Challenge]:
     """The challenges of one field: several may stand in it, one after the other."""
     found = []
+    value = value[:_MOST_TEXT]
     starts = [match for match in _SCHEME.finditer(value) if not _inside_quotes(value, match.start(1))]
     for index, match in enumerate(starts):
         end = starts[index + 1].start() if index + 1 < len(starts) else len(value)
