@@ -103,8 +103,10 @@ class Connection:
             while left:
                 try:
                     left = left[self._socket.send(left) :]
-                except _WANTS:
-                    self._wait(select.POLLIN | select.POLLOUT, started, "sending")
+                except _WANTS as want:
+                    # What waits to be read must not count as ready: nobody reads meanwhile.
+                    event = select.POLLIN if isinstance(want, ssl.SSLWantReadError) else select.POLLOUT
+                    self._wait(event, started, "sending")
         except OSError as error:
             raise self._broken(error, "sending") from error
 
@@ -123,7 +125,11 @@ class Connection:
     def _connected(self, target: Target) -> socket.socket:
         fault: SourceError | None = None
         for family, address in self._addresses(target):
-            candidate = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                candidate = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                fault = self._unconnected(error)
+                continue
             try:
                 candidate.setblocking(False)
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -157,7 +163,7 @@ class Connection:
             try:
                 rows = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
                 found.put([(row[0], row[4]) for row in rows])
-            except (OSError, UnicodeError):
+            except (OSError, ValueError):
                 found.put([])
 
         if _is_numeric(target.host):
@@ -182,6 +188,7 @@ class Connection:
         started = time.monotonic()
         try:
             wrapped = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+            self._socket = wrapped  # it took the plain one's place: whoever closes on a failure closes it
             while True:
                 try:
                     wrapped.do_handshake()
@@ -248,7 +255,7 @@ class Connection:
 def _is_numeric(host: str) -> bool:
     try:
         socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return False
     return True
 
