@@ -60,6 +60,7 @@ class Reception:
     jitter: float = 0.0
     _next: int = -1
     _timestamp: int = -1
+    _newest: int = -1
     _transit: float | None = None
     _told_expected: int = 0
     _told_received: int = 0
@@ -79,7 +80,10 @@ class Reception:
             return 0 if fresh else 1
         step = (packet.sequence - self.highest) & 0xFFFF
         if step == 0 or step > 0x10000 - _RESTART:
-            return None
+            # Late packets are of pictures already seen; a sender that began anew sends new ones.
+            if not 0 < (packet.timestamp - self._newest) & 0xFFFFFFFF < 0x80000000:
+                return None
+            step = _RESTART
         if step >= _RESTART:
             self._begin(packet)
             return 1
@@ -105,11 +109,14 @@ class Reception:
         self._next = packet.sequence + 1 & 0xFFFF
         self.received, self._told_expected, self._told_received = 1, 0, 0
         self.jitter, self._transit = 0.0, None
+        self._newest = packet.timestamp
         self._measure_jitter(packet)
 
     def _measure_jitter(self, packet: Packet) -> None:
         """RFC 3550, A.8, over the first packet of each picture: the others share its timestamp."""
         self._timestamp = packet.timestamp
+        if (packet.timestamp - self._newest) & 0xFFFFFFFF < 0x80000000:
+            self._newest = packet.timestamp
         transit = packet.arrival.ns * self.clock_rate / 1e9 - packet.timestamp
         if self._transit is not None:
             difference = abs(transit - self._transit)
