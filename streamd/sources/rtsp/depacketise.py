@@ -22,6 +22,7 @@ class Depacketiser:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self._fragment = False
+        self._ends = False
         first = codec.header == 1
         self._single = range(1, 24) if first else range(48)
         self._aggregate, self._fragmented = (24, 28) if first else (48, 49)
@@ -67,6 +68,11 @@ class Depacketiser:
             return bool(first) and (not self._is_slice(first[0]) or codec.first_slice(first))
         return not self._is_slice(payload[0]) or codec.first_slice(payload)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether more of a fragment has to come, from a camera that marks the last one."""
+        return self._fragment and self._ends
+
     def interrupt(self) -> None:
         """No more of an open fragment will come.
 
@@ -104,7 +110,7 @@ class Depacketiser:
             return
         unit.data += payload[header + 1 :]
         if flags & 0x40:
-            self._fragment = False
+            self._fragment, self._ends = False, True
 
     def _rebuilt(self, payload: bytes) -> bytes:
         """The header of a fragmented NAL unit."""

@@ -73,7 +73,8 @@ class Assembler:
             unit.markers += 1
             unit.marked = True
             # The bit also comes with parameter sets alone: these are the beginning of the next picture.
-            if self._marker_is_right and unit.has_picture:
+            # And no picture ends in the middle of a NAL unit.
+            if self._marker_is_right and unit.has_picture and not self._depacketiser.unfinished:
                 self._finish(unit, ready)
         elif len(unit.data) > MOST_BYTES:
             unit.data.clear()
