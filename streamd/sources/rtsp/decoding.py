@@ -88,7 +88,8 @@ class PictureDecoder:
     def decode(self, unit: AccessUnit, stamp: Stamp) -> list[tuple[VideoFrame, Stamp]]:
         """The frames that this unit completes, mostly its own."""
         right = self.integrity.judge(unit, stamp.pts)
-        if right is None:
+        # To libav an empty packet is the end of the stream, for good.
+        if right is None or not unit.data:
             self.skipped += 1
             return []
         if unit.damaged:
