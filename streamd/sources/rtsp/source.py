@@ -128,7 +128,10 @@ class RtspSource:
         return self._reception.ssrc is not None
 
     def look_ahead(self, patience_s: float | None = None) -> bool:
-        """Decode the first picture now; False when nothing at all came within `patience_s` seconds."""
+        """Decode the first picture now; False when nothing at all came within `patience_s` seconds.
+
+        Raises SourceError and StoppedError.
+        """
         started = time.monotonic()
         for picture in self._read():
             if picture is not None:
@@ -137,7 +140,8 @@ class RtspSource:
                 return True
             if patience_s is not None and not self.heard and time.monotonic() - started > patience_s:
                 return False
-        return True
+        # Reading ends without a picture only when it was stopped.
+        raise StoppedError
 
     def pictures(self) -> Iterator[Picture]:
         while self._ahead:

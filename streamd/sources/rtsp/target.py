@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import shown
@@ -87,5 +87,7 @@ def joined(base: str, control: str) -> str:
     if re.match(r"rtsps?://", control, re.I):
         return control
     if control.startswith("/"):
-        return urljoin(base.replace("rtsp", "http", 1), control).replace("http", "rtsp", 1)
+        # Not urljoin, which raises on a host that is none.
+        server = re.match(r"rtsps?://[^/?#]*", base, re.I)
+        return (server[0] if server else base) + control
     return base + control if base.endswith("/") else f"{base}/{control}"
