@@ -13,6 +13,7 @@ from streamd.sources.address import scheme_of, shown
 from streamd.sources.libav.network import open_rtsp as open_with_libav
 from streamd.sources.rtsp.connection import StoppedError
 from streamd.sources.rtsp.description import Description, Track
+from streamd.sources.rtsp.messages import quotable
 from streamd.sources.rtsp.nal import CODECS
 from streamd.sources.rtsp.session import RedirectError, Session, TransportRefusedError
 from streamd.sources.rtsp.source import RtspSource
@@ -20,6 +21,7 @@ from streamd.sources.rtsp.target import Target, target_of
 from streamd.sources.source import Hardware, Reader, Source, SourceRequest, Transport
 
 _MOST_REDIRECTS = 5
+_MOST_ADDRESS = 2048
 _UDP_PATIENCE_S = 3.0
 """How long nothing may come over UDP before TCP is tried: a firewall lets none through."""
 
@@ -33,6 +35,8 @@ class _Plan:
     request: SourceRequest
     stop: threading.Event
     udp: bool
+    blocked: bool = False
+    """Whether nothing came over UDP."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -77,7 +81,8 @@ def _over_some_transport(plan: _Plan, target: Target) -> Source:
     source = _attempt(plan, target)
     if source is None:
         plan.udp = False
-        plan.notes.append(f"nothing came over UDP within {_UDP_PATIENCE_S:g} s; using TCP")
+        plan.notes.append(f"nothing came over UDP within {_patience_s(plan.request):g} s; using TCP")
+        plan.blocked = True
         source = _attempt(plan, target)
     assert source is not None
     return source
@@ -90,7 +95,7 @@ def _attempt(plan: _Plan, target: Target) -> RtspSource | None:
         _set_up(plan, session, track)
         session.play()
         source = RtspSource(session, track, plan.request, plan.stop, _notes(plan), plan.udp)
-        patience_s = min(_UDP_PATIENCE_S, plan.request.timeout_s / 2) if plan.udp else None
+        patience_s = _patience_s(plan.request) if plan.udp else None
         if source.look_ahead(patience_s):
             return source
     source.close()
@@ -102,6 +107,11 @@ def _set_up(plan: _Plan, session: Session, track: Track) -> None:
     try:
         session.set_up(track, plan.udp)
     except TransportRefusedError:
+        if plan.blocked:
+            raise SourceError(
+                Reason.TIMEOUT,
+                f"{name}: nothing came over UDP, and the server does not send over TCP; check the firewall",
+            ) from None
         if plan.request.transport is not Transport.AUTO or plan.udp:
             over = "UDP" if plan.udp else "TCP"
             raise SourceError(
@@ -134,7 +144,7 @@ def _pick(description: Description, request: SourceRequest) -> Track:
     name = shown(request.url)
     videos = description.videos
     if not videos:
-        kinds = ", ".join(sorted({track.kind for track in description.tracks}))
+        kinds = quotable(", ".join(sorted({track.kind for track in description.tracks})))
         raise SourceError(Reason.CODEC, f"{name}: there is no video in it, only {kinds}")
     if request.video == "best":
         track = next((track for track in videos if _unreadable(track) is None), videos[0])
@@ -154,7 +164,7 @@ def _pick(description: Description, request: SourceRequest) -> Track:
 def _unreadable(track: Track) -> str | None:
     """Why our own reader cannot read this track; None when it can."""
     if track.codec not in CODECS:
-        return f"its codec {track.codec or '(not named)'} is neither H264 nor H265"
+        return f"its codec {quotable(track.codec) or '(not named)'} is neither H264 nor H265"
     if track.secure:
         return "its media is encrypted (SRTP)"
     if track.formats.get("packetization-mode", "0") == "2":
@@ -162,6 +172,10 @@ def _unreadable(track: Track) -> str | None:
     if track.formats.get("sprop-max-don-diff", "0") not in ("", "0"):
         return "its NAL units come out of order (sprop-max-don-diff)"
     return None
+
+
+def _patience_s(request: SourceRequest) -> float:
+    return min(_UDP_PATIENCE_S, request.timeout_s / 2)
 
 
 def _notes(plan: _Plan) -> list[str]:
@@ -178,8 +192,12 @@ def _notes(plan: _Plan) -> list[str]:
 def _redirected(request: SourceRequest, target: Target, url: str) -> Target:
     """Where to go on. The credentials go along to the same host only, and never from rtsps: to rtsp:."""
     name = shown(request.url)
+    if len(url) > _MOST_ADDRESS:
+        raise SourceError(Reason.ERROR, f"{name}: redirected to an address of {len(url)} characters")
     if scheme_of(url) not in ("rtsp", "rtsps"):
-        raise SourceError(Reason.ERROR, f"{name}: redirected to {shown(url)[:200]}, which is no RTSP address")
+        # Without a scheme nothing tells credentials from the rest, save the @ behind them.
+        elsewhere = shown(url).rpartition("@")[2][:200]
+        raise SourceError(Reason.ERROR, f"{name}: redirected to {elsewhere}, which is no RTSP address")
     found = target_of(dataclasses.replace(request, url=url, username=None, password=None))
     if target.secure and not found.secure:
         raise SourceError(
