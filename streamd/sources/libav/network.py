@@ -40,7 +40,8 @@ def open_rtsp(request: SourceRequest, stop: threading.Event) -> LibavSource:
         )
     options = rtsp_options(request)
     container = _connect(request, options, scheme="rtsp")
-    if not any(stream.width for stream in container.streams.video):
+    # Without a codec context a stream has no width to ask for, and none that could be found.
+    if not any(stream.codec_context is None or stream.width for stream in container.streams.video):
         # A description without parameter sets lacks the picture's size: let libav look at the data.
         container.close()
         container = _connect(request, patient(options), scheme="rtsp")
