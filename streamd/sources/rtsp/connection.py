@@ -48,6 +48,8 @@ class Connection:
         # recv would take this much memory from the kernel each time, and give it back.
         self._room = memoryview(bytearray(CHUNK))
         self._poller = select.poll()
+        self.peer = ""
+        """The server's IP address."""
         self._socket = self._connected(target)
         try:
             if target.secure:
@@ -56,11 +58,6 @@ class Connection:
             self._socket.close()
             raise
         self._poller.register(self._socket, select.POLLIN)
-
-    @property
-    def peer(self) -> str:
-        """The server's IP address."""
-        return str(self._socket.getpeername()[0])
 
     @property
     def family(self) -> int:
@@ -135,6 +132,7 @@ class Connection:
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 candidate.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 self._connect(candidate, address)
+                self.peer = str(address[0])  # a connection that was reset meanwhile no longer tells
                 return candidate
             except OSError as error:
                 fault = self._unconnected(error)
@@ -235,6 +233,8 @@ class Connection:
     def _unconnected(self, error: OSError) -> SourceError:
         if error.errno == errno.ECONNREFUSED:
             reason = Reason.REFUSED
+        elif error.errno == errno.ECONNRESET:
+            reason = Reason.EOF
         elif error.errno == errno.ETIMEDOUT:
             return silence(self._request, self._request.timeout_s, "connecting")
         elif error.errno in _UNREACHABLE:

@@ -109,7 +109,9 @@ class Session:
                     self._connection.family, self._connection.local, self._connection.peer
                 )
             except OSError as error:
-                raise self._error(Reason.ERROR, "no two UDP ports can be opened; set transport: tcp") from error
+                raise self._error(
+                    Reason.ERROR, "no two UDP ports can be opened; set transport: tcp"
+                ) from error
             first = self._datagrams.port
             asked = f"RTP/AVP;unicast;client_port={first}-{first + 1}"
         else:
