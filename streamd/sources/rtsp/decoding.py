@@ -12,7 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from streamd.sources.libav.planes import Arrival
-from streamd.sources.rtsp.nal import INSTANT, START, START_CODE, Codec
+from streamd.sources.rtsp.nal import H265, INSTANT, START, START_CODE, Codec
 from streamd.sources.rtsp.units import AccessUnit
 
 
@@ -78,6 +78,9 @@ class PictureDecoder:
         # More threads would hold pictures back.
         context.thread_count = 1
         context.flags |= Flags.low_delay | Flags.copy_opaque
+        if codec is H265:
+            # Else libav keeps pictures that refer to a missing one to itself, and nobody could count them.
+            context.flags |= Flags.output_corrupt
         if parameter_sets:
             context.extradata = b"".join(START_CODE + unit for unit in parameter_sets)
         self.integrity = Integrity()
@@ -126,7 +129,8 @@ class PictureDecoder:
         for frame in frames:
             stamp = frame.opaque
             assert isinstance(stamp, Stamp)
-            if frame.is_corrupt:
+            if frame.is_corrupt and not stamp.corrupt:
+                # Of one that was not trusted anyway it is no news, and what came after it may be right again.
                 self.integrity.lose()
                 stamp.corrupt = True
             found.append((frame, stamp))
