@@ -29,9 +29,17 @@ class Reorderer:
 
     def overdue(self, now_ns: int) -> list[Packet]:
         """What has waited long enough: the missing one is lost."""
-        if self._held and now_ns - min(packet.arrival.ns for packet in self._held.values()) > HOLD_NS:
-            return self._release()
-        return []
+        ready: list[Packet] = []
+        while self._held and now_ns - min(packet.arrival.ns for packet in self._held.values()) > HOLD_NS:
+            ready += self._release()
+        return ready
+
+    def flush(self) -> list[Packet]:
+        """All that is left: what is missing comes no more."""
+        ready: list[Packet] = []
+        while self._held:
+            ready += self._release()
+        return ready
 
     def _release(self) -> list[Packet]:
         assert self._next is not None

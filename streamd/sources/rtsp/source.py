@@ -287,6 +287,8 @@ class RtspSource:
 
     def _rest(self) -> Iterator[Picture]:
         """What came before the end: it is still shown."""
+        for packet in self._reorderer.flush() if self._reorderer is not None else ():
+            self._receive(packet)
         self._waiting.extend(self._assembler.flush())
         while self._waiting and not self._stop.is_set():
             yield from self._decode(self._waiting.popleft())
