@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import bisect
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -38,7 +39,8 @@ READERS = (Reader.OWN, Reader.LIBAV)
 _FRAMES = 120
 # The first pictures pay for opening.
 _WARM_UP = 10
-_SLACK_NS = 5_000_000
+_SLACK_NS = 20_000_000
+_STREAMS_PER_CAMERA = 2
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Course:
 class Lap:
     """What one stream's reader did: per picture its number and when it was in hand (monotonic)."""
 
+    camera: int
     connection: int
     pictures: list[tuple[int, int]] = field(default_factory=list)
     reading_s: float = 0.0
@@ -69,6 +72,7 @@ class CameraProcess:
     """A camera elsewhere; `sent` is known once it has ended."""
 
     def __init__(self, course: Course, folder: Path) -> None:
+        self.connections = itertools.count()
         self._child = subprocess.Popen(
             [
                 sys.executable,
@@ -97,6 +101,7 @@ class CameraProcess:
 
 def be_camera(course: Course, folder: Path) -> None:
     """The child: a camera until the standard input closes."""
+    sys.setswitchinterval(0.0002)
     width, height = map(int, course.size.split("x"))
     codec = {"h264": "libx264", "hevc": "libx265"}[course.codec]
     rate = round(course.rate)
@@ -117,32 +122,35 @@ def race(course: Course) -> dict[str, Any]:
     laps: dict[Reader, list[Lap]] = {reader: [] for reader in READERS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        camera = CameraProcess(course, folder)
-        connections = iter(range(10**6))
+        cameras = []
+        for number in range(-(-course.streams // _STREAMS_PER_CAMERA)):
+            (folder / str(number)).mkdir()
+            cameras.append(CameraProcess(course, folder / str(number)))
         for turn in range(course.rounds):
             for reader in READERS if turn % 2 == 0 else READERS[::-1]:
                 run = _through_the_daemon if course.daemon else _in_threads
-                laps[reader] += run(course, reader, camera.url, connections, folder)
-        sent = camera.end()
+                laps[reader] += run(course, reader, cameras, folder)
+        sent = [camera.end() for camera in cameras]
     return {"course": asdict(course), **{reader.value: _summed(laps[reader], sent) for reader in READERS}}
 
 
-def _in_threads(
-    course: Course, reader: Reader, url: str, connections: Iterator[int], folder: Path
-) -> list[Lap]:
+def _in_threads(course: Course, reader: Reader, cameras: list[CameraProcess], folder: Path) -> list[Lap]:
     opening, laps = threading.Lock(), list[Lap]()
-    request = SourceRequest(url, reader=reader, transport=Transport(course.transport), timeout_s=10)
 
-    def read() -> None:
+    def read(number: int) -> None:
+        camera = cameras[number]
+        request = SourceRequest(
+            camera.url, reader=reader, transport=Transport(course.transport), timeout_s=10
+        )
         stop = threading.Event()
         with contextlib.ExitStack() as stack:
             with opening:  # the camera counts its connections in their order
-                lap = Lap(next(connections))
+                lap = Lap(number, next(camera.connections))
                 source = stack.enter_context(open_source(request, stop))
                 laps.append(lap)
             _read(source, lap, course.seconds)
 
-    threads = [threading.Thread(target=read) for _ in range(course.streams)]
+    threads = [threading.Thread(target=read, args=(index % len(cameras),)) for index in range(course.streams)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -178,14 +186,19 @@ def _read(source: Source, lap: Lap, seconds: float) -> None:
 
 
 def _through_the_daemon(
-    course: Course, reader: Reader, url: str, connections: Iterator[int], folder: Path
+    course: Course, reader: Reader, cameras: list[CameraProcess], folder: Path
 ) -> list[Lap]:
     model = make_number_model(folder / "number.onnx")
-    stream = {"url": url, "reader": reader.value, "transport": course.transport, "max_age_ms": 5000}
+    stream = {
+        "url": cameras[0].url,
+        "reader": reader.value,
+        "transport": course.transport,
+        "max_age_ms": 5000,
+    }
     streams = {f"s{index}": stream for index in range(course.streams)}
     config = write_config(folder / "c.yaml", model, streams)
     assert course.streams == 1, "connections of several streams cannot be told apart here"
-    lap = Lap(next(connections))
+    lap = Lap(0, next(cameras[0].connections))
     with RunningDaemon(config) as daemon, zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.connect(daemon.endpoint)
@@ -203,12 +216,12 @@ def _through_the_daemon(
     return [lap]
 
 
-def _summed(laps: list[Lap], sent: dict[tuple[int, int], list[int]]) -> dict[str, float]:
+def _summed(laps: list[Lap], sent: list[dict[tuple[int, int], list[int]]]) -> dict[str, float]:
     delays = []
     for lap in laps:
         for number, at in lap.pictures[_WARM_UP:]:
             # The camera looks at its clock after sending: a reader may be a little faster.
-            times = sent[lap.connection, number]
+            times = sent[lap.camera][lap.connection, number]
             place = bisect.bisect(times, at + _SLACK_NS)
             assert place, "a picture that was not sent"
             delays.append((at - times[place - 1]) / 1e6)

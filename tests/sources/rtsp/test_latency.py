@@ -14,7 +14,7 @@ def test_a_picture_is_in_hand_before_the_next_one_begins() -> None:
     races = {
         rate: subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.support.rtsp_race", "--size", "320x240", "--rounds", "1"),
+                *(sys.executable, "-m", "tests.support.rtsp_race", "--size", "1280x720", "--rounds", "1"),
                 *("--seconds", "3", "--rate", str(rate)),
             ],
             stdout=subprocess.PIPE,

@@ -158,8 +158,7 @@ def test_a_loss_costs_the_pictures_up_to_the_next_keyframe(
         # Whose end or whose beginning is missing, nobody can tell: the keyframe may be without its parameter sets.
         keyframe += 12
     assert good >= set(range(keyframe, 48))
-    # libav shows no H.265 picture that refers to a missing one, so there only few are called corrupt.
-    assert codec == "hevc" or unit + 1 == keyframe or any(picture.corrupt for picture in seen)
+    assert unit + 1 == keyframe or any(picture.corrupt for picture in seen)
 
 
 @pytest.mark.parametrize("codec", list(_CODECS))
@@ -247,7 +246,7 @@ def test_open_groups_of_pictures(film: Films, codec: str, way: str, back: int) -
     ],
 )
 def test_one_packet_in_a_hundred(film: Films, codec: str, b_frames: int, transport: Transport) -> None:
-    numbers = film(closed(codec, 300, b_frames))
+    numbers = film(closed(codec, 240, b_frames))
     stream = Stream(mtu=300, rate=300, loop=False, reports_s=None)
     seen, sent = watch(numbers, stream, Faults(lose=0.01, seed=7), transport)
     sound(seen)
@@ -256,10 +255,10 @@ def test_one_packet_in_a_hundred(film: Films, codec: str, b_frames: int, transpo
     good = trusted(seen)
     assert not good & hurt.surely
     # No picture is given up that was not to be.
-    assert good >= set(range(300)) - hurt.perhaps
+    assert good >= set(range(240)) - hurt.perhaps
     corrupt = sum(picture.corrupt for picture in seen)
     assert corrupt <= len(hurt.perhaps)
-    assert codec == "hevc" or corrupt >= len(hurt.surely) / 4
+    assert corrupt >= len(hurt.surely) / 4
 
 
 @dataclass(frozen=True)
@@ -347,7 +346,7 @@ def _stays_sound(tmp_path: Path, numbers: Film, rate: int, seconds: float) -> No
 
 
 def test_the_daemon_publishes_nothing_from_a_damaged_picture(tmp_path: Path, film: Films) -> None:
-    _stays_sound(tmp_path, film(closed("h264", 300)), rate=100, seconds=6)
+    _stays_sound(tmp_path, film(closed("h264", 300)), rate=150, seconds=4)
 
 
 @pytest.mark.slow
