@@ -14,8 +14,8 @@ def test_a_picture_is_in_hand_before_the_next_one_begins() -> None:
     races = {
         rate: subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.support.rtsp_race", "--size", "1280x720", "--rounds", "1"),
-                *("--seconds", "3", "--rate", str(rate)),
+                *(sys.executable, "-m", "tests.support.rtsp_race", "--size", "640x480", "--rounds", "1"),
+                *("--seconds", "2", "--rate", str(rate)),
             ],
             stdout=subprocess.PIPE,
             text=True,
