@@ -196,7 +196,7 @@ class Connection:
                 except ssl.SSLWantWriteError:
                     self._wait(select.POLLOUT, started, "encrypting", wrapped)
         except ssl.SSLCertVerificationError as error:
-            why = error.verify_message or "it does not verify"
+            why = (error.verify_message or "it does not verify").rstrip(".")
             raise SourceError(
                 Reason.TLS,
                 f"{self._name}: the certificate is refused: {why}; set tls: {{ca: ...}} or {{verify: false}}",

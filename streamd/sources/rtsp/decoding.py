@@ -75,6 +75,8 @@ class PictureDecoder:
         context = av.CodecContext.create(codec.name, "r")
         assert isinstance(context, VideoCodecContext)
         self.context = context
+        # What libav paints over lost parts with finds its way into the next keyframe, where nothing marks it.
+        context.options = {"ec": "0"}
         # More threads would hold pictures back.
         context.thread_count = 1
         context.flags |= Flags.low_delay | Flags.copy_opaque
