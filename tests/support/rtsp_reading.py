@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import av
 from streamd.core.errors import SourceError
 from streamd.core.picture import Picture
 from streamd.sources import Reader, SourceRequest, open_source
+from tests.support.rtsp_camera import Camera
 
 
 @dataclass
@@ -66,3 +71,56 @@ def decoded(clip: Path) -> list[bytes]:
     """A clip's pictures as libav alone decodes them."""
     with av.open(str(clip)) as source:
         return [frame.to_ndarray().tobytes() for frame in source.decode(video=0)]
+
+
+def recorded(camera: Camera) -> list[bytes]:
+    """What a camera answers to each of the reader's requests; with the last all media up to its end."""
+    answers: list[bytes] = []
+    urls = {"OPTIONS": "", "DESCRIBE": "", "SETUP": "/trackID=0", "PLAY": ""}
+    session = ""
+    with socket.create_connection(("127.0.0.1", camera.port), timeout=10) as client:
+        for number, (method, track) in enumerate(urls.items(), 1):
+            head = f"{method} {camera.url}{track} RTSP/1.0\r\nCSeq: {number}\r\n{session}"
+            client.sendall(f"{head}Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n".encode())
+            answers.append(client.recv(65536))
+            found = re.search(rb"Session: (\w+)", answers[-1])
+            session = f"Session: {found[1].decode()}\r\n" if found else ""
+        while said := client.recv(65536):
+            answers[-1] += said
+    return answers
+
+
+@contextlib.contextmanager
+def scripted(talks: Sequence[list[bytes]], silent: bool = False) -> Iterator[str]:
+    """A server that answers the n-th request of the n-th connection with these bytes, then ends it.
+
+    silent: every second connection is left open, without another word.
+    """
+    threads: list[threading.Thread] = []
+
+    def talk(client: socket.socket, answers: list[bytes], mute: bool) -> None:
+        with client, contextlib.suppress(OSError):
+            for answer in answers:
+                if not client.recv(65536):
+                    return
+                client.sendall(answer)
+            while mute and client.recv(65536):
+                pass
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            for number, answers in enumerate(talks):
+                client, _ = listener.accept()
+                mute = silent and number % 2 == 1
+                threads.append(threading.Thread(target=talk, args=(client, answers, mute), daemon=True))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        yield f"rtsp://127.0.0.1:{listener.getsockname()[1]}/"
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+    for thread in (accepting, *threads):
+        thread.join(10)
+        assert not thread.is_alive()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from streamd.sources.rtsp.connection import Connection
 from streamd.sources.rtsp.target import target_of
 from tests.support.clips import Clip, make
 from tests.support.rtsp_camera import Camera, Dress, Faults, Login, Stream, Units, units_of
-from tests.support.rtsp_reading import Seen, decoded, fault_of, read_all, request_of
+from tests.support.rtsp_reading import Seen, decoded, fault_of, read_all, recorded, request_of, scripted
 
 FRAMES, GOP = 36, 12
 FAST = Stream(mtu=200, pace=False, loop=False)
@@ -544,47 +544,10 @@ def test_no_udp_port_is_free(film: Film, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_packets_that_come_with_the_answer_before_the_end(film: Film) -> None:
     """Everything in one piece, and then the connection ends."""
-    sent: list[bytes] = []
-    with Camera(film.units, FAST) as camera, socket.create_connection(("127.0.0.1", camera.port)) as client:
-        transport = "Transport: RTP/AVP/TCP;interleaved=0-1\r\n"
-        session = ""
-        for number, line in enumerate(
-            (
-                f"OPTIONS {camera.url}",
-                f"DESCRIBE {camera.url}",
-                f"SETUP {camera.url}/trackID=0",
-                f"PLAY {camera.url}",
-            ),
-            1,
-        ):
-            client.sendall(f"{line} RTSP/1.0\r\nCSeq: {number}\r\n{session}{transport}\r\n".encode())
-            said = client.recv(65536)
-            found = re.search(rb"Session: (\w+)", said)
-            session = f"Session: {found[1].decode()}\r\n" if found else ""
-            sent.append(said)
-        while said := client.recv(65536):
-            sent[-1] += said
-    with scripted(sent) as url:
+    with Camera(film.units, FAST) as camera:
+        answers = recorded(camera)
+    with scripted([answers]) as url:
         right(read_all(url), film)
-
-
-@contextlib.contextmanager
-def scripted(answers: list[bytes]) -> Iterator[str]:
-    """A server that answers each request with the next of these, and closes after the last."""
-
-    def serve() -> None:
-        client, _ = listener.accept()
-        with client:
-            for answer in answers:
-                if not client.recv(65536):
-                    return
-                client.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"rtsp://127.0.0.1:{listener.getsockname()[1]}/"
-        thread.join()
 
 
 # -- encryption ----------------------------------------------------------------------------------------
@@ -646,6 +609,9 @@ rand_serial = yes
 new_certs_dir = .
 default_md = sha256
 policy = any
+x509_extensions = names
+[names]
+subjectAltName = IP:127.0.0.1
 [any]
 commonName = supplied
 """
