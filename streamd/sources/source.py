@@ -98,8 +98,8 @@ class Source(Protocol):
         `pictures()` yields has this index in the file.
     damaged: packets that could not be read or decoded so far.
     lost_packets: packets that the network lost; 0 where the reader cannot know (libav's RTSP reader cannot).
-    undecoded: encoded pictures that came and were never decoded, by reason: "behind" (the machine is too slow) and
-        "no_keyframe" (before the first one). Both may be read by any thread.
+    undecoded: encoded pictures that came and were never decoded, by reason: "behind" (the machine is too slow),
+        "damaged" (parts were lost) and "no_keyframe" (before the first one). Both may be read by any thread.
     """
 
     @property

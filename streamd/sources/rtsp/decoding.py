@@ -75,8 +75,6 @@ class PictureDecoder:
         context = av.CodecContext.create(codec.name, "r")
         assert isinstance(context, VideoCodecContext)
         self.context = context
-        # What libav paints over lost parts with finds its way into the next keyframe, where nothing marks it.
-        context.options = {"ec": "0"}
         # More threads would hold pictures back.
         context.thread_count = 1
         context.flags |= Flags.low_delay | Flags.copy_opaque
@@ -88,6 +86,8 @@ class PictureDecoder:
         self.integrity = Integrity()
         self.skipped = 0
         """Units before the first random access point."""
+        self.damaged = 0
+        """Units that were not whole."""
         self.errors = 0
 
     def decode(self, unit: AccessUnit, stamp: Stamp) -> list[tuple[VideoFrame, Stamp]]:
@@ -98,9 +98,9 @@ class PictureDecoder:
             self.skipped += 1
             return []
         if unit.damaged:
-            # A picture that breaks off leaves remains in libav's decoder, which show in the next keyframe: what is
-            # to be right to the bit may not come after half a picture.
-            self.errors += 1
+            # What libav paints over lost parts with can end up in the next keyframe, where nothing marks it, even
+            # if its buffers are flushed: so it is given whole pictures only.
+            self.damaged += 1
             return []
         stamp.corrupt = not right
         packet: Any = av.Packet(bytes(unit.data))

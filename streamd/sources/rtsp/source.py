@@ -120,7 +120,8 @@ class RtspSource:
 
     @property
     def undecoded(self) -> Mapping[str, int]:
-        return {"behind": self.late, "no_keyframe": self._decoder.skipped}
+        decoder = self._decoder
+        return {"behind": self.late, "damaged": decoder.damaged, "no_keyframe": decoder.skipped}
 
     @property
     def heard(self) -> bool:
