@@ -130,7 +130,7 @@ def test_nobody_listens() -> None:
 )
 def test_what_is_no_rtsp(film: Film, said: bytes, reason: Reason) -> None:
     with Camera(film.units, LONG, faults=Faults(raw={"DESCRIBE": said})) as camera:
-        assert failing(camera).reason is reason
+        assert failing(camera, timeout_s=1.5).reason is reason
 
 
 @pytest.mark.parametrize("kind", ["header", "line", "body", "body-no-length"])
