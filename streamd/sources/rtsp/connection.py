@@ -185,6 +185,7 @@ class Connection:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         started = time.monotonic()
         try:
+            plain.getpeername()  # raises if it was reset meanwhile, when wrap_socket leaves its socket open
             wrapped = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
             self._socket = wrapped  # it took the plain one's place: whoever closes on a failure closes it
             while True:
