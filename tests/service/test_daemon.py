@@ -166,7 +166,12 @@ def test_a_picture_in_a_loop_keeps_a_pace(tmp_path: Path, model: Path) -> None:
 def test_what_libav_says_is_in_the_log_at_debug_without_the_password(tmp_path: Path, model: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    camera = {"url": f"rtsp://127.0.0.1:{port}/x", "username": "viewer", "password": "hunter[2]@#"}
+    camera = {
+        "url": f"rtsp://127.0.0.1:{port}/x",
+        "username": "viewer",
+        "password": "hunter[2]@#",
+        "reader": "libav",
+    }
     config = write_config(tmp_path / "c.yaml", model, {"a": camera}, log={"level": "debug", "format": "json"})
     with RunningDaemon(config) as daemon, Reader(daemon.endpoint) as reader:
         assert until(reader, "a", "lost")
