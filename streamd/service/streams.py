@@ -18,6 +18,7 @@ from streamd.pipeline.lane import Lane
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.ring import Ring, Rings
 from streamd.service.backoff import Backoff
+from streamd.service.changes import Changes
 from streamd.service.config import Stream as StreamConfig
 from streamd.sources import Hardware, Reader, Source, SourceRequest, Tls, Transport, open_source
 
@@ -30,7 +31,9 @@ _RATE_OF_UNKNOWN = 25.0
 class Announce(Protocol):
     """Publishes an event of a stream. Any thread may call it; it never blocks."""
 
-    def __call__(self, lane: Lane, event: State, reason: Reason | None, detail: str | None) -> None: ...
+    def __call__(
+        self, lane: Lane, event: State | Literal["reset"], reason: Reason | None, detail: str | None
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ class Stream:
             self._live_source = source.live
             feed = self._feed_for(source)
             self._received = (self._received[0], source)
+            changes = Changes(live=source.live and live)
             try:
                 for picture in source.pictures():
                     if not self._live_since_ns:
@@ -166,12 +170,21 @@ class Stream:
                         shape = f"{picture.width}x{picture.height} {source.codec}"
                         if not self._plays_again:
                             self._enter("live", None, shape)
+                    change = changes.seen(picture)
+                    if change is not None:
+                        self._reset(*change)
                     feed.accept(picture, stop)
                     if stop.is_set():
                         return
             finally:
                 self._feed = None
                 self._received = (self.reception(), None)
+
+    def _reset(self, reason: Reason, detail: str) -> None:
+        """Something began anew in mid-stream: told before the first frame that is of it."""
+        with self._lock:
+            self._announce(self.lane, "reset", reason, detail)
+        logger.info("{}: {}", self.config.id, detail)
 
     def _feed_for(self, source: Source) -> Feed:
         config = self.config

@@ -181,6 +181,24 @@ def test_what_libav_says_is_in_the_log_at_debug_without_the_password(tmp_path: P
     assert "hunter" not in "".join(daemon.log)
 
 
+def test_what_begins_anew_in_mid_stream_is_told_and_followed(tmp_path: Path, model: Path) -> None:
+    url = "test:?rate=25&resize=1.5/320x240&clockjump=3/-60,4.5/600&end=6"
+    config = write_config(tmp_path / "c.yaml", model, {"a": {"url": url, "max_age_ms": 5000}})
+    with RunningDaemon(config) as daemon, Reader(daemon.endpoint) as reader:
+        assert until(reader, "a", "lost")
+        assert daemon.stop() == 0
+    events = [m for m in reader.of("a/events") if not m.get("replay")]
+    reasons = [m["reason"] for m in events if m["event"] == "reset"]
+    assert reasons[:3] == ["size_changed", "clock_jump", "clock_jump"]
+    assert events[-1]["event"] != "reset"
+    results = results_of(reader, "a")
+    sizes = [(m["width"], m["height"]) for m in results]
+    assert sizes[-1] == (320, 240)
+    assert all(number_of(m["objects"]) is not None for m in results)
+    small = [m for m in results if m["width"] == 320]
+    assert all(max(o["box"][2] for o in m["objects"]) <= 320 for m in small if m["objects"])
+
+
 def test_status_and_events_are_published(tmp_path: Path, model: Path) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=250))
     streams = {"a": {"url": str(clip)}, "off": {"url": str(clip), "enabled": False},

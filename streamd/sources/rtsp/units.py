@@ -14,7 +14,7 @@ from streamd.sources.rtsp.depacketise import Depacketiser
 from streamd.sources.rtsp.nal import PICTURE
 from streamd.sources.rtsp.rtp import Packet
 
-_PATIENCE = 60
+_PATIENCE = 10
 """Pictures of one packet each, after which a marker bit that was always right is believed."""
 
 MOST_BYTES = 32 * 1024 * 1024

@@ -1,0 +1,62 @@
+"""What changes in mid-stream and is worth an event: the pictures' size, and a clock that jumps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streamd.core.errors import Reason
+from streamd.core.picture import Picture
+
+_AHEAD_S = 5.0
+"""How far a clock may run ahead of the arrival from one picture to the next."""
+
+_BACK_S = 1.0
+"""How far it may fall: B frames and late packets do so by less. That it stands still is no jump but a stall."""
+
+
+class _Mark(NamedTuple):
+    width: int
+    height: int
+    pts: float | None
+    captured_us: int | None
+    received_ns: int
+
+    @classmethod
+    def of(cls, picture: Picture) -> _Mark:
+        return cls(picture.width, picture.height, picture.pts, picture.captured_us, picture.received_ns)
+
+
+class Changes:
+    """Compares each picture of one attempt with the one before. Used by the decoder thread alone.
+
+    live: a live source's time goes on with the arrival of its pictures. What is read ahead, or waits to be read,
+    has another pace: there only a fall tells.
+    """
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
+        self._last: _Mark | None = None
+
+    def seen(self, picture: Picture) -> tuple[Reason, str] | None:
+        """Why this picture begins something new, in one line; None when it just goes on."""
+        # Not the picture: its memory belongs to the decoder's pool.
+        last, self._last = self._last, _Mark.of(picture)
+        if last is None:
+            return None
+        if (picture.width, picture.height) != (last.width, last.height):
+            sizes = f"{last.width}x{last.height} to {picture.width}x{picture.height}"
+            return Reason.SIZE_CHANGED, f"the pictures' size changed from {sizes}"
+        passed_s = (picture.received_ns - last.received_ns) / 1e9
+        for what, off_s in (
+            ("time stamps", _difference_s(last.pts, picture.pts, 1.0)),
+            ("camera's clock", _difference_s(last.captured_us, picture.captured_us, 1e-6)),
+        ):
+            if off_s is None:
+                continue
+            if off_s < -_BACK_S or (self._live and off_s - passed_s > _AHEAD_S):
+                return Reason.CLOCK_JUMP, f"the {what} jumped by {off_s:+.1f} s"
+        return None
+
+
+def _difference_s(before: float | None, after: float | None, unit_s: float) -> float | None:
+    return None if before is None or after is None else (after - before) * unit_s

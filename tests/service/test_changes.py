@@ -1,0 +1,52 @@
+"""What counts as a change in mid-stream, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from streamd.core.errors import Reason
+from streamd.core.picture import Layout, Matrix, Picture
+from streamd.service.changes import Changes
+
+FIRST = Picture(
+    (), Layout.YUV, Matrix.BT601, False, 0, 640, 360, None, 10.0, 0, 0, 1_000_000_000, True, False, None
+)
+
+
+def after(seconds: float, pts: float | None, captured_s: float | None = None, width: int = 640) -> Picture:
+    """A picture so many seconds after the first, with this much on its clocks since then."""
+    return replace(
+        FIRST,
+        received_ns=int(seconds * 1e9),
+        pts=None if pts is None else 10.0 + pts,
+        captured_us=None if captured_s is None else 1_000_000_000 + int(captured_s * 1e6),
+        width=width,
+    )
+
+
+@pytest.mark.parametrize(
+    ("live", "picture", "reason"),
+    [
+        (True, after(0.04, 0.04, 0.04), None),
+        (True, after(0.04, -0.08, 0.04), None),  # B frames
+        (True, after(8, 8, 8), None),  # a pause
+        (True, after(8, 0.04, 0.04), None),  # a connection that stood still
+        (True, after(0.01, 2, 2), None),  # and catches up
+        (True, after(0.04, None, None), None),
+        (True, after(0.04, 0.04, 0.04, width=320), Reason.SIZE_CHANGED),
+        (True, after(0.04, 60, 0.04), Reason.CLOCK_JUMP),
+        (True, after(0.04, -60, 0.04), Reason.CLOCK_JUMP),
+        (True, after(0.04, 0.04, 3600), Reason.CLOCK_JUMP),
+        (True, after(0.04, 0.04, -3600), Reason.CLOCK_JUMP),
+        (False, after(0.001, 60), None),  # read ahead
+        (False, after(0.001, -60), Reason.CLOCK_JUMP),
+    ],
+)
+def test_changes(live: bool, picture: Picture, reason: Reason | None) -> None:
+    changes = Changes(live=live)
+    assert changes.seen(FIRST) is None
+    found = changes.seen(picture)
+    assert (found[0] if found else None) is reason
+    assert changes.seen(picture) is None
