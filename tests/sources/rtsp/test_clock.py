@@ -57,6 +57,8 @@ def test_the_time_is_the_camera_s(units: Units, transport: Transport, offset_s: 
     stream = Stream(rate=RATE, reports_s=0.1, clock_offset_s=offset_s, timestamp_offset=2**32 - 30_000)
     with Camera(units, stream) as camera:
         pictures = _pictures(camera.url, 50, transport)
+        # The camera writes down what it sent after it has: the picture may be here before.
+        assert camera.until(lambda: len(camera.sent) >= 50)
         sent = {row.number: row.sent_ns for row in camera.sent}
     wall_us = (time.time_ns() - time.monotonic_ns()) / 1000
     captured = [picture.captured_us for picture in pictures]
