@@ -107,7 +107,7 @@ def _runtime(job: Job) -> RuntimeOptions:
         fallback=job.fallback,
         precision="fp16",
         device=0,
-        cache_dir=default_folder(os.environ),
+        cache_dir=default_folder(os.environ),  # they alone say where caches belong
         batch_limit=_GPU_BATCH,
     )
 

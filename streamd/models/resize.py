@@ -1,7 +1,7 @@
 """A decoded picture at another size, coloured and upright: what goes into a model's input.
 
 The planes are scaled first and coloured when small, which costs a fraction of the usual way over a full-size
-BGR picture (tests/support/letterbox_race.py measures it), at a mean error of about half a step of 255.
+BGR picture (tests/support/letterbox_race.py measures it); tests/models/test_preprocess.py bounds the error.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def runtime_options(runtime: Runtime, batch: Batch) -> RuntimeOptions:
         fallback=runtime.fallback,
         precision=runtime.precision,
         device=runtime.device,
-        cache_dir=runtime.cache_dir or default_folder(os.environ),
+        cache_dir=runtime.cache_dir or default_folder(os.environ),  # as systemd says, or the user
         batch_limit=batch.limit,
     )
 

@@ -79,6 +79,7 @@ def load(path: Path, *, tables: Tables | None = None, environ: Mapping[str, str]
 def read(path: Path, *, tables: Tables | None = None, environ: Mapping[str, str] | None = None) -> Reading:
     """As `load`, with the places of the keys."""
     document = read_document(path)
+    # ${env:...} and ${cred:...}; tests give their own.
     resolved = resolve(document, os.environ if environ is None else environ)
     # A section that is written and left empty is a section of defaults.
     plain = {key: {} if value is None else value for key, value in resolved.value.items()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from types import MappingProxyType
 
 from streamd.core.errors import Reason, SourceError
-from streamd.sources.address import shown
-from streamd.sources.source import SourceRequest
+from streamd.sources.address import scheme_of, shown
+from streamd.sources.source import Hardware, SourceRequest
 
 ADVICE = MappingProxyType(
     {
@@ -22,7 +24,37 @@ ADVICE = MappingProxyType(
 """By reason; what is not in it needs words of its own."""
 
 
+UNREACHABLE = frozenset(
+    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
+)
+"""The numbers of errors that mean: no way to this host."""
+
+
 def silence(request: SourceRequest, elapsed_s: float, doing: str = "reading") -> SourceError:
     """A network source gave nothing for `elapsed_s`."""
     advice = f"no data for {elapsed_s:.1f} s; check the camera and the network, or raise timeout_s"
     return SourceError(Reason.TIMEOUT, f"{shown(request.url)}: {doing} failed: {advice}")
+
+
+def no_video(request: SourceRequest, kinds: Iterable[str]) -> SourceError:
+    """There are only streams of these kinds."""
+    there = ", ".join(sorted(set(kinds))) or "nothing"
+    return SourceError(Reason.CODEC, f"{shown(request.url)}: there is no video in it, only {there}")
+
+
+def no_such_video(request: SourceRequest, count: int) -> SourceError:
+    """The asked number is beyond the video streams that are there."""
+    return SourceError(
+        Reason.NOT_FOUND,
+        f"{shown(request.url)}: no video stream {request.video}; there are {count}, counted from 0",
+    )
+
+
+def set_aside(request: SourceRequest, *, live: bool) -> list[str]:
+    """What was asked and is done otherwise, one line each."""
+    lines = []
+    if request.hardware is Hardware.CUDA:
+        lines.append("hardware: cuda is not there yet; decoding on the CPU")
+    if live and request.start_s is not None:
+        lines.append(f"{scheme_of(request.url)}: a live source has no start to skip; start_s is left aside")
+    return lines

@@ -85,6 +85,24 @@ class SourceRequest:
     every: bool = False
 
 
+class Closing:
+    """What is closed at the end of a `with`."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 class Source(Protocol):
     """An opened source. Opened, read and closed in one thread; closing it under its reader may crash.
 

@@ -10,7 +10,7 @@ import av.error
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import scheme_of, shown
-from streamd.sources.advice import ADVICE, silence
+from streamd.sources.advice import ADVICE, UNREACHABLE, silence
 from streamd.sources.source import SourceRequest
 
 _KINDS: tuple[tuple[type[av.error.FFmpegError], Reason], ...] = (
@@ -31,7 +31,6 @@ _KINDS: tuple[tuple[type[av.error.FFmpegError], Reason], ...] = (
     (av.error.PatchWelcomeError, Reason.CODEC),
     (av.error.HTTPError, Reason.ERROR),
 )
-_UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 
 
 def connection_fault(
@@ -55,7 +54,7 @@ def network_reason(error: av.error.FFmpegError, request: SourceRequest, elapsed_
     for kind, reason in _KINDS:
         if isinstance(error, kind):
             return reason
-    if error.errno in _UNREACHABLE:
+    if error.errno in UNREACHABLE:
         return Reason.UNREACHABLE
     # A server that accepts and says nothing ends in "invalid data" once the time is over.
     if elapsed_s >= 0.9 * request.timeout_s:

@@ -14,13 +14,14 @@ from av.container import InputContainer
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import path_of, shown
+from streamd.sources.advice import set_aside
 from streamd.sources.inputs import PICTURES
 from streamd.sources.libav.ending import is_short
 from streamd.sources.libav.faults import plain
 from streamd.sources.libav.options import file_options
 from streamd.sources.libav.reading import LibavSource
 from streamd.sources.libav.streams import pick
-from streamd.sources.source import Hardware, SourceRequest
+from streamd.sources.source import SourceRequest
 
 _HEAD = 512
 # By content, not by name: libav takes a name with % or a wrong suffix for something else.
@@ -58,8 +59,8 @@ def open_file(request: SourceRequest, stop: threading.Event) -> LibavSource:
         raise
     if is_short(head, os.path.getsize(path)):
         source.note_cut("the file is shorter than its format allows")
-    if request.hardware is Hardware.CUDA:
-        source.note("hardware: cuda is not there yet; decoding on the CPU")
+    for line in set_aside(request, live=False):
+        source.note(line)
     try:
         source.look_ahead()
     except BaseException:

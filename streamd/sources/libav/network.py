@@ -11,12 +11,13 @@ import av.error
 from av.container import InputContainer
 
 from streamd.core.errors import Reason, SourceError
-from streamd.sources.address import scheme_of, shown, with_credentials
+from streamd.sources.address import shown, with_credentials
+from streamd.sources.advice import set_aside
 from streamd.sources.libav.faults import connection_fault
 from streamd.sources.libav.options import http_options, patient, rtsp_options
 from streamd.sources.libav.reading import LibavSource
 from streamd.sources.libav.streams import pick
-from streamd.sources.source import Hardware, SourceRequest
+from streamd.sources.source import SourceRequest
 
 _RTSP_CREDENTIALS = 127
 """Bytes that libav's RTSP reader takes for "user:password"; what is longer it cuts, and then is refused."""
@@ -84,10 +85,8 @@ def _finish(
     except BaseException:
         container.close()
         raise
-    if request.hardware is Hardware.CUDA:
-        source.note("hardware: cuda is not there yet; decoding on the CPU")
-    if live and request.start_s is not None:
-        source.note(f"{scheme_of(request.url)}: a live source has no start to skip; start_s is left aside")
+    for line in set_aside(request, live=live):
+        source.note(line)
     if not live or not source.width:
         try:
             source.look_ahead()

@@ -7,8 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import av.error
 from av.codec.context import Flags
@@ -25,13 +24,13 @@ from streamd.sources.libav.ending import Ending, declares_length, jpeg_is_whole
 from streamd.sources.libav.faults import connection_fault, plain
 from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
 from streamd.sources.libav.streams import declared_s, duration_s
-from streamd.sources.source import SourceRequest
+from streamd.sources.source import Closing, SourceRequest
 
 # A cut MP4 reports every sample that is missing; a damaged one recovers after a few.
 _READ_ERRORS_IN_A_ROW = 32
 
 
-class LibavSource:
+class LibavSource(Closing):
     """One opened container and the decoder of one of its video streams. Used in one thread only.
 
     See `streamd.sources.source.Source` for what it offers. `reopen` opens the same file anew for decoding
@@ -140,17 +139,6 @@ class LibavSource:
             # holding the GIL, while they may want it to log a line: a dead-lock.
             context.flush_buffers()
         self._container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- reading ---------------------------------------------------------------------------------------
 

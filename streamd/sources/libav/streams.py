@@ -9,6 +9,7 @@ from av.video.stream import VideoStream
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import shown
+from streamd.sources.advice import no_such_video, no_video
 from streamd.sources.libav.ending import declares_length
 from streamd.sources.source import SourceRequest
 
@@ -26,18 +27,14 @@ def pick(container: InputContainer, request: SourceRequest) -> VideoStream:
         if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
     ]
     if not videos:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise SourceError(Reason.CODEC, f"{name}: there is no video in it, only {kinds}")
+        raise no_video(request, (stream.type for stream in container.streams))
     if request.video == "best":
         # Not av_find_best_stream: without bit rates, as in Matroska, it takes the first, however small.
         chosen = max(videos, key=_pixels)
     elif 0 <= request.video < len(videos):
         chosen = videos[request.video]
     else:
-        raise SourceError(
-            Reason.NOT_FOUND,
-            f"{name}: no video stream {request.video}; there are {len(videos)}, counted from 0",
-        )
+        raise no_such_video(request, len(videos))
     if chosen.codec_context is None:
         raise SourceError(Reason.CODEC, f"{name}: there is no decoder for its video; convert it to H.264")
     for stream in container.streams:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import shown
-from streamd.sources.advice import ADVICE, silence
+from streamd.sources.advice import ADVICE, UNREACHABLE, silence
 from streamd.sources.rtsp.target import Target
 from streamd.sources.source import SourceRequest
 
@@ -24,7 +24,6 @@ SLICE_S = 0.2
 CHUNK = 256 * 1024
 """Bytes that are taken from the socket at once; several pictures of a camera."""
 
-_UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 _WANTS = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _Found = TypeVar("_Found")
@@ -167,6 +166,7 @@ class Connection:
         if _is_numeric(target.host):
             resolve()
         else:
+            # Not one of the crew, which waits for its threads: this one nobody can wake, and nobody needs.
             threading.Thread(target=resolve, name="resolve", daemon=True).start()
         addresses = self._until(lambda: _taken(found), "resolving the name")
         if not addresses:
@@ -238,7 +238,7 @@ class Connection:
             reason = Reason.EOF
         elif error.errno == errno.ETIMEDOUT:
             return silence(self._request, self._request.timeout_s, "connecting")
-        elif error.errno in _UNREACHABLE:
+        elif error.errno in UNREACHABLE:
             reason = Reason.UNREACHABLE
         else:
             return SourceError(Reason.UNREACHABLE, f"{self._name}: no connection: {_plain(error)}")
@@ -249,7 +249,7 @@ class Connection:
             return SourceError(Reason.EOF, f"{self._name}: {ADVICE[Reason.EOF]}")
         if error.errno == errno.ETIMEDOUT:
             return silence(self._request, self._request.timeout_s, doing)
-        reason = Reason.UNREACHABLE if error.errno in _UNREACHABLE else Reason.ERROR
+        reason = Reason.UNREACHABLE if error.errno in UNREACHABLE else Reason.ERROR
         return SourceError(reason, f"{self._name}: {doing} failed: {_plain(error)}")
 
 

@@ -20,7 +20,6 @@ class Datagrams:
     def __init__(self, family: int, local: str, peer: str) -> None:
         self.rtp, self.rtcp = _pair(family, local)
         self.port = int(self.rtp.getsockname()[1])
-        self.received = 0
         self._peer = peer
         self._sources: tuple[str, ...] = (peer,)
         self._server_ports: tuple[int, int] | None = None
@@ -36,7 +35,6 @@ class Datagrams:
 
     def receive(self, rtp: list[bytes], rtcp: list[bytes]) -> None:
         """Add what has come to the lists, without waiting."""
-        before = len(rtp)
         for file, packets in ((self.rtcp, rtcp), (self.rtp, rtp)):
             for _ in range(_MOST_AT_ONCE):
                 try:
@@ -47,7 +45,6 @@ class Datagrams:
                     continue  # an earlier datagram of ours was refused: nothing of theirs is lost
                 if sender[0] in self._sources:
                     packets.append(data)
-        self.received += len(rtp) - before
 
     def report(self, data: bytes) -> None:
         """Send an RTCP packet to the server, if it said where to."""

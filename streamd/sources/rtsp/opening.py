@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import scheme_of, shown
+from streamd.sources.advice import no_such_video, no_video, set_aside
 from streamd.sources.libav.network import open_rtsp as open_with_libav
 from streamd.sources.rtsp.connection import StoppedError
 from streamd.sources.rtsp.description import Description, Track
@@ -18,7 +19,7 @@ from streamd.sources.rtsp.nal import CODECS
 from streamd.sources.rtsp.session import RedirectError, Session, TransportRefusedError
 from streamd.sources.rtsp.source import RtspSource
 from streamd.sources.rtsp.target import Target, target_of
-from streamd.sources.source import Hardware, Reader, Source, SourceRequest, Transport
+from streamd.sources.source import Reader, Source, SourceRequest, Transport
 
 _MOST_REDIRECTS = 5
 _MOST_ADDRESS = 2048
@@ -94,7 +95,8 @@ def _attempt(plan: _Plan, target: Target) -> RtspSource | None:
         track = _pick(session.describe(), plan.request)
         _set_up(plan, session, track)
         session.play()
-        source = RtspSource(session, track, plan.request, plan.stop, _notes(plan), plan.udp)
+        notes = plan.notes + set_aside(plan.request, live=True)
+        source = RtspSource(session, track, plan.request, plan.stop, notes, plan.udp)
         patience_s = _patience_s(plan.request) if plan.udp else None
         if source.look_ahead(patience_s):
             return source
@@ -141,20 +143,16 @@ def _pick(description: Description, request: SourceRequest) -> Track:
 
     Raises SourceError, and NotReadableError for a track that is not for us.
     """
-    name = shown(request.url)
     videos = description.videos
     if not videos:
         kinds = quotable(", ".join(sorted({track.kind for track in description.tracks})))
-        raise SourceError(Reason.CODEC, f"{name}: there is no video in it, only {kinds}")
+        raise no_video(request, [kinds])
     if request.video == "best":
         track = next((track for track in videos if _unreadable(track) is None), videos[0])
     elif 0 <= request.video < len(videos):
         track = videos[request.video]
     else:
-        raise SourceError(
-            Reason.NOT_FOUND,
-            f"{name}: no video stream {request.video}; there are {len(videos)}, counted from 0",
-        )
+        raise no_such_video(request, len(videos))
     why = _unreadable(track)
     if why is not None:
         raise NotReadableError(why)
@@ -176,17 +174,6 @@ def _unreadable(track: Track) -> str | None:
 
 def _patience_s(request: SourceRequest) -> float:
     return min(_UDP_PATIENCE_S, request.timeout_s / 2)
-
-
-def _notes(plan: _Plan) -> list[str]:
-    notes = list(plan.notes)
-    if plan.request.hardware is Hardware.CUDA:
-        notes.append("hardware: cuda is not there yet; decoding on the CPU")
-    if plan.request.start_s is not None:
-        notes.append(
-            f"{scheme_of(plan.request.url)}: a live source has no start to skip; start_s is left aside"
-        )
-    return notes
 
 
 def _redirected(request: SourceRequest, target: Target, url: str) -> Target:

@@ -8,8 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import av.error
 from av.video.frame import VideoFrame
@@ -29,7 +28,7 @@ from streamd.sources.rtsp.reorder import Reorderer
 from streamd.sources.rtsp.rtp import Packet, Reception, Timeline, parse
 from streamd.sources.rtsp.session import Session
 from streamd.sources.rtsp.units import AccessUnit, Assembler
-from streamd.sources.source import SourceRequest
+from streamd.sources.source import Closing, SourceRequest
 
 _REPORT_S = 5.0
 _BEHIND_S = 1.0
@@ -43,7 +42,7 @@ _MOST_HELD = 8
 """Undecoded pictures beyond which nothing more is read, where nothing may be left out."""
 
 
-class RtspSource:
+class RtspSource(Closing):
     """A playing session and its decoder; see `streamd.sources.source.Source` for what it offers."""
 
     live = True
@@ -156,17 +155,6 @@ class RtspSource:
             self._closed = True
             self._session.close()
             self._decoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- reading ---------------------------------------------------------------------------------------
 

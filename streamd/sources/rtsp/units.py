@@ -57,8 +57,6 @@ class Assembler:
         self._marker_is_right: bool | None = None
         self._single = 0
         self._lost = False
-        self.distrusts_marker = False
-        """Whether the marker bit proved wrong: pictures come one later."""
 
     def push(self, packet: Packet, lost: bool) -> list[AccessUnit]:
         """The units that this packet completes. lost: packets are missing just before it."""
@@ -143,7 +141,7 @@ class Assembler:
         right = unit.marked and unit.markers == 1
         self._single += 1
         if not right and (unit.packets > 1 or not unit.marked):
-            self._marker_is_right, self.distrusts_marker = False, True
+            self._marker_is_right = False
         elif unit.packets > 1 or self._single >= _PATIENCE:
             self._marker_is_right = right
 
@@ -151,5 +149,5 @@ class Assembler:
         """A packet of the picture that the marker bit ended: the bit is not to be believed."""
         if self._depacketiser.begins_picture(packet.payload):
             return
-        self._marker_is_right, self.distrusts_marker = False, True
+        self._marker_is_right = False
         self._lost = True

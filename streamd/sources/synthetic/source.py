@@ -6,14 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Literal, Self
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from streamd.core.errors import Reason, SourceError
 from streamd.core.picture import Layout, Matrix, Picture, Pixels
-from streamd.sources.source import SourceRequest
+from streamd.sources.source import Closing, SourceRequest
 from streamd.sources.synthetic.plan import Fault, Plan, plan_of
 
 _CELLS = 16
@@ -26,7 +26,7 @@ def open_test(request: SourceRequest, stop: threading.Event) -> SyntheticSource:
     return SyntheticSource(plan_of(request.url), request.url, stop)
 
 
-class SyntheticSource:
+class SyntheticSource(Closing):
     """Pictures by a plan; see `streamd.sources.source.Source` for what it offers."""
 
     live = True
@@ -74,17 +74,6 @@ class SyntheticSource:
     def close(self) -> None:
         self._stop = threading.Event()
         self._stop.set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def _due_s(self) -> float:
