@@ -49,6 +49,7 @@ class Connection:
         self._poller = select.poll()
         self.peer = ""
         """The server's IP address."""
+        self._secure = target.secure
         self._socket = self._connected(target)
         try:
             if target.secure:
@@ -235,7 +236,8 @@ class Connection:
         if error.errno == errno.ECONNREFUSED:
             reason = Reason.REFUSED
         elif error.errno == errno.ECONNRESET:
-            reason = Reason.EOF
+            # Accepted and reset at once: whether that shows here or in the handshake is a matter of microseconds.
+            reason = Reason.TLS if self._secure else Reason.EOF
         elif error.errno == errno.ETIMEDOUT:
             return silence(self._request, self._request.timeout_s, "connecting")
         elif error.errno in UNREACHABLE:

@@ -199,7 +199,8 @@ def test_encrypted_streams_stall_and_end(film: Film, certified: Callable[..., Pa
     cases: dict[Reason, list[Faults]] = {
         Reason.TIMEOUT: [Faults(stall_at="ACCEPT"), Faults(stall_at="SETUP"), Faults(stall_at="PLAYING")],
         Reason.EOF: [Faults(reset_at="SETUP"), Faults(close_at="SETUP"), Faults(close_at="PLAYING")],
-        Reason.TLS: [Faults(reset_at="ACCEPT"), Faults(close_at="ACCEPT")],
+        # Often: a reset may show while connecting or while encrypting, and is the same fault.
+        Reason.TLS: [Faults(reset_at="ACCEPT")] * 20 + [Faults(close_at="ACCEPT")],
     }
     for reason, rows in cases.items():
         for faults in rows:
