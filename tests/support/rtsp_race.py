@@ -3,8 +3,9 @@
     python -m tests.support.rtsp_race --size 1280x720 --rate 30 --streams 16 --seconds 10
     python -m tests.support.rtsp_race --daemon
 
-Prints JSON: per reader the delays in ms and the reading threads' processor time per picture in microseconds; with
---daemon the delay ends where a subscriber in another process has the message. The camera is a process of its own.
+Prints JSON: per reader the delays in ms and the reading threads' processor time per picture in microseconds: all of
+it, without libav's decoder, and from the socket to a whole access unit only. With --daemon the delay ends where a
+subscriber in another process has the message. The camera is a process of its own.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Lap:
     pictures: list[tuple[int, int]] = field(default_factory=list)
     reading_s: float = 0.0
     decoding_s: float | None = None
+    receiving_s: float | None = None
 
 
 class CameraProcess:
@@ -159,18 +161,8 @@ def _in_threads(course: Course, reader: Reader, cameras: list[CameraProcess], fo
 def _read(source: Source, lap: Lap, seconds: float) -> None:
     decoder = getattr(source, "_decoder", None)
     if decoder is not None:
-        lap.decoding_s = 0.0
-        inner = decoder._frames
-
-        def timed(packet: object) -> object:
-            begun = time.thread_time()
-            try:
-                return inner(packet)
-            finally:
-                assert lap.decoding_s is not None
-                lap.decoding_s += time.thread_time() - begun
-
-        decoder._frames = timed
+        _time(decoder, "_frames", lap, "decoding_s")
+        _time(source, "_pump", lap, "receiving_s")
     pictures: Iterator[Picture] = source.pictures()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -181,6 +173,21 @@ def _read(source: Source, lap: Lap, seconds: float) -> None:
         number = number_in(picture.planes[0])
         assert number is not None
         lap.pictures.append((number, at))
+
+
+def _time(owner: Any, method: str, lap: Lap, name: str) -> None:
+    """Add the thread's time in this method to the lap's field."""
+    inner = getattr(owner, method)
+    setattr(lap, name, 0.0)
+
+    def timed(argument: object) -> object:
+        begun = time.thread_time()
+        try:
+            return inner(argument)
+        finally:
+            setattr(lap, name, getattr(lap, name) + time.thread_time() - begun)
+
+    setattr(owner, method, timed)
 
 
 def _through_the_daemon(
@@ -230,6 +237,9 @@ def _summed(laps: list[Lap], sent: list[dict[tuple[int, int], list[int]]]) -> di
     decoding = [lap.decoding_s for lap in laps if lap.decoding_s is not None]
     if decoding:
         found["reading_without_decoding_us"] = round((reading_s - sum(decoding)) / pictures * 1e6, 1)
+    receiving = [lap.receiving_s for lap in laps if lap.receiving_s is not None]
+    if receiving:
+        found["receiving_us"] = round(sum(receiving) / pictures * 1e6, 1)
     return found
 
 

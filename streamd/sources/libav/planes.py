@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from av.video.format import VideoFormat
@@ -18,6 +17,7 @@ from streamd.core.picture import Layout, Matrix, Picture, Pixels
 # The values of FFmpeg's AVColorSpace; 4, 5 and 6 are BT.601's coefficients under other names, 7 is within
 # a fraction of a percent of BT.709, 10 is BT.2020 with another transfer order, which nobody sends.
 _MATRICES = {1: Matrix.BT709, 7: Matrix.BT709, 9: Matrix.BT2020, 10: Matrix.BT2020}
+_BYTE = np.dtype(np.uint8)
 _SCALABLE = {0, 1, 2, 4, 5, 6, 7, 9}
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
@@ -35,8 +35,7 @@ _DIRECT = {
 _SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 1): "yuv444p", (1, 2): "yuv440p", (4, 1): "yuv411p"}
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """When a packet came: monotonic ns, and microseconds since 1970."""
 
     ns: int
@@ -133,9 +132,10 @@ def _view(plane: VideoPlane, channels: int) -> Pixels:
     inner = (1,) if channels == 1 else (channels, 1)
     # libav stores some pictures bottom-up: the buffer then starts at the last line.
     start = 0 if line >= 0 else -line * (height - 1)
-    view = np.ndarray(shape, np.uint8, cast("memoryview", plane), start, (line, *inner))
+    buffer: Any = plane
+    view: Pixels = np.ndarray(shape, _BYTE, buffer, start, (line, *inner))
     if line < 0:
         view = np.ascontiguousarray(view)
     # The decoder still predicts from this memory.
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view

@@ -8,6 +8,7 @@ from typing import Any
 import av
 import av.error
 from av.codec.context import Flags
+from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
@@ -103,7 +104,7 @@ class PictureDecoder:
             self.damaged += 1
             return []
         stamp.corrupt = not right
-        packet: Any = av.Packet(bytes(unit.data))
+        packet: Any = Packet(unit.data)
         packet.opaque = stamp
         return self._frames(packet)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from streamd.sources.rtsp.nal import INFORMATION, PICTURE, START_CODE, Codec, role_of
+from streamd.sources.rtsp.nal import INFORMATION, PICTURE, START_CODE, Codec
 
 
 class Unit(Protocol):
@@ -33,7 +33,7 @@ class Depacketiser:
         if len(payload) <= header:
             unit.damaged = True
             return
-        kind = self.codec.kind(payload[0])
+        kind = self.codec.kinds[payload[0]]
         if kind == self._fragmented:
             flags = payload[header]
             if flags < 0x40 and self._fragment:  # neither the first nor the last: most of all packets
@@ -55,7 +55,7 @@ class Depacketiser:
         codec = self.codec
         if len(payload) <= codec.header:
             return False
-        kind = codec.kind(payload[0])
+        kind = codec.kinds[payload[0]]
         if kind == self._fragmented:
             start = payload[codec.header] & 0x80
             if not start:
@@ -81,7 +81,7 @@ class Depacketiser:
         self._fragment = False
 
     def _is_slice(self, first: int) -> bool:
-        return bool(role_of(self.codec, first) & PICTURE)
+        return bool(self.codec.roles[first] & PICTURE)
 
     def _write(self, nal: bytes, unit: Unit) -> None:
         self._note(nal, unit)
@@ -89,7 +89,7 @@ class Depacketiser:
         unit.data += nal
 
     def _note(self, nal: bytes, unit: Unit) -> None:
-        role = role_of(self.codec, nal[0])
+        role = self.codec.roles[nal[0]]
         unit.roles |= role
         if role == INFORMATION and unit.recovery is None:
             unit.recovery = self.codec.recovery(nal)
@@ -105,7 +105,7 @@ class Depacketiser:
             self._fragment = True
         elif not self._fragment:
             # What remains of a picture is one: else the next picture would count as its rest, and be damaged too.
-            unit.roles |= role_of(self.codec, self._rebuilt(payload)[0])
+            unit.roles |= self.codec.roles[self._rebuilt(payload)[0]]
             unit.damaged = True
             return
         unit.data += payload[header + 1 :]

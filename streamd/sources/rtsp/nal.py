@@ -34,22 +34,17 @@ START = INSTANT | OPEN
 class Codec:
     """One codec's NAL units.
 
-    name: libav's. header: bytes of a NAL unit's header. kind: its type, from its first byte. first_slice:
-    whether a slice (header included) is the first of its picture. recovery: the number of pictures after which an SEI
-    unit promises a correct one, None when it promises nothing.
+    name: libav's. header: bytes of a NAL unit's header. kinds and roles: its type and its role, by its first byte.
+    first_slice: whether a slice (header included) is the first of its picture. recovery: the number of pictures after
+    which an SEI unit promises a correct one, None when it promises nothing.
     """
 
     name: str
     header: int
-    kind: Callable[[int], int]
-    roles: dict[int, int]
+    kinds: bytes
+    roles: bytes
     first_slice: Callable[[bytes], bool]
     recovery: Callable[[bytes], int | None]
-
-
-def role_of(codec: Codec, first_byte: int) -> int:
-    """The role of the NAL unit that begins with this byte."""
-    return codec.roles.get(codec.kind(first_byte), OTHER)
 
 
 def _h264_recovery(unit: bytes) -> int | None:
@@ -79,16 +74,26 @@ def _exp_golomb(data: bytes) -> int | None:
     return (bits >> (63 - 2 * zeros)) - 1
 
 
+def _roles(kinds: bytes, roles: dict[int, int]) -> bytes:
+    return bytes(roles.get(kind, OTHER) for kind in kinds)
+
+
+_H264_KINDS = bytes(first & 31 for first in range(256))
+_H265_KINDS = bytes(first >> 1 & 63 for first in range(256))
+
 H264 = Codec(
     name="h264",
     header=1,
-    kind=lambda first: first & 31,
-    roles={
-        **dict.fromkeys(range(1, 5), SLICE),
-        5: INSTANT,
-        6: INFORMATION,
-        **dict.fromkeys((7, 8, 13, 15), PARAMETERS),
-    },
+    kinds=_H264_KINDS,
+    roles=_roles(
+        _H264_KINDS,
+        {
+            **dict.fromkeys(range(1, 5), SLICE),
+            5: INSTANT,
+            6: INFORMATION,
+            **dict.fromkeys((7, 8, 13, 15), PARAMETERS),
+        },
+    ),
     # first_mb_in_slice is 0: the bit 1, the first behind the header.
     first_slice=lambda unit: len(unit) > 1 and unit[1] > 127,
     recovery=_h264_recovery,
@@ -97,14 +102,17 @@ H264 = Codec(
 H265 = Codec(
     name="hevc",
     header=2,
-    kind=lambda first: first >> 1 & 63,
-    roles={
-        **dict.fromkeys(range(16), SLICE),
-        **dict.fromkeys(range(16, 21), INSTANT),
-        21: OPEN,
-        **dict.fromkeys((32, 33, 34), PARAMETERS),
-        **dict.fromkeys((39, 40), INFORMATION),
-    },
+    kinds=_H265_KINDS,
+    roles=_roles(
+        _H265_KINDS,
+        {
+            **dict.fromkeys(range(16), SLICE),
+            **dict.fromkeys(range(16, 21), INSTANT),
+            21: OPEN,
+            **dict.fromkeys((32, 33, 34), PARAMETERS),
+            **dict.fromkeys((39, 40), INFORMATION),
+        },
+    ),
     first_slice=lambda unit: len(unit) > 2 and unit[2] > 127,
     recovery=lambda unit: None,
 )

@@ -146,9 +146,7 @@ class RtspSource(Closing):
     def pictures(self) -> Iterator[Picture]:
         while self._ahead:
             yield self._ahead.popleft()
-        for picture in self._read():
-            if picture is not None:
-                yield picture
+        yield from filter(None, self._read())
 
     def close(self) -> None:
         if not self._closed:

@@ -40,11 +40,6 @@ class AccessUnit:
     marked: bool = False
     """Whether its newest packet had the marker bit."""
 
-    @property
-    def has_picture(self) -> bool:
-        """Whether there is a slice in it."""
-        return bool(self.roles & PICTURE)
-
 
 class Assembler:
     """Puts access units together. Give it packets in order, one by one."""
@@ -72,7 +67,7 @@ class Assembler:
             unit.marked = True
             # The bit also comes with parameter sets alone: these are the beginning of the next picture.
             # And no picture ends in the middle of a NAL unit.
-            if self._marker_is_right and unit.has_picture and not self._depacketiser.unfinished:
+            if self._marker_is_right and unit.roles & PICTURE and not self._depacketiser.unfinished:
                 self._finish(unit, ready)
         elif len(unit.data) > MOST_BYTES:
             unit.data.clear()
@@ -93,7 +88,7 @@ class Assembler:
         if unit.timestamp != packet.timestamp:
             self._finish(unit, ready)
             return self._begin(packet, lost)
-        if unit.has_picture and unit.marked and self._depacketiser.begins_picture(packet.payload):
+        if unit.roles & PICTURE and unit.marked and self._depacketiser.begins_picture(packet.payload):
             # Two pictures with one timestamp, told apart by the marker bit and by their first slices.
             self._finish(unit, ready)
             return self._begin(packet, lost)
@@ -127,16 +122,17 @@ class Assembler:
 
     def _finish(self, unit: AccessUnit, ready: list[AccessUnit]) -> None:
         self._depacketiser.interrupt()
-        self._judge_marker(unit)
+        if self._marker_is_right is None:
+            self._judge_marker(unit)
         self._open = None
-        if unit.has_picture:
+        if unit.roles & PICTURE:
             self._closed_timestamp = unit.timestamp
             ready.append(unit)
         else:
             self._before, self._lost = unit, unit.damaged
 
     def _judge_marker(self, unit: AccessUnit) -> None:
-        if self._marker_is_right is not None or unit.damaged or not unit.has_picture:
+        if unit.damaged or not unit.roles & PICTURE:
             return
         right = unit.marked and unit.markers == 1
         self._single += 1
