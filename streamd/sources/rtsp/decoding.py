@@ -104,7 +104,7 @@ class PictureDecoder:
             self.damaged += 1
             return []
         stamp.corrupt = not right
-        packet: Any = Packet(unit.data)
+        packet: Any = Packet(bytes(unit.data))
         packet.opaque = stamp
         return self._frames(packet)
 
