@@ -85,8 +85,8 @@ def _rows(found: Probe) -> Iterator[tuple[str, str]]:
 
 def _configured(config: Path, stream: str | None) -> SourceRequest:
     """The source of a configured stream."""
+    from streamd.service.configured import request_of
     from streamd.service.loading import load
-    from streamd.service.streams import request_of
 
     streams = {found.id: found for found in load(config).streams}
     if stream is None and len(streams) == 1:

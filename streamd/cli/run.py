@@ -13,8 +13,11 @@ from streamd.cli import options
 from streamd.core.errors import StreamdError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from streamd.core.secrets import Redactor
     from streamd.service.config import Config
+    from streamd.service.signals import HangUps
 
 
 def run(config: options.Config) -> None:
@@ -28,13 +31,13 @@ def run(config: options.Config) -> None:
     from streamd.service import loading, logging, signals
     from streamd.service.configured import known_names
 
-    with signals.leaving_at_once():
+    with signals.HangUps().seen() as hang_ups, signals.leaving_at_once():
         redact = Redactor()
         settings = loading.load(config, tables=known_names())
         redact.learn(settings.secrets())
         logging.set_up(settings.log.level, settings.log.format, redact)
         try:
-            _serve(settings, redact)
+            _serve(config, settings, redact, hang_ups)
         except StreamdError as error:
             if settings.log.format != "json":
                 raise
@@ -43,16 +46,17 @@ def run(config: options.Config) -> None:
             raise typer.Exit(error.exit_code) from None
 
 
-def _serve(settings: Config, redact: Redactor) -> None:
+def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps) -> None:
     from loguru import logger
 
     from streamd.service.configured import describe_configured, runtime_options
     from streamd.service.daemon import Daemon
+    from streamd.service.fleet import RunningModel
     from streamd.service.start import build_detector
 
     model = describe_configured(settings.model)
     with build_detector(model, runtime_options(settings.runtime, settings.batch)) as (detector, warm_ms):
-        daemon = Daemon(settings, detector, warm_ms, redact)
+        daemon = Daemon(path, settings, RunningModel(detector, warm_ms), redact, hang_ups)
         try:
             daemon.run()
         finally:

@@ -34,6 +34,10 @@ class Detector:
         """What really runs: ONNX Runtime's name of the provider."""
         return self._session.provider
 
+    def close(self) -> None:
+        """Free the model and its memory. Not while another thread runs it."""
+        self._session.close()
+
     def run(self, pictures: Sequence[Array]) -> list[Array]:
         """The session's outputs for 1 to `limit` prepared pictures. Blocks for one inference, GIL released.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from streamd.models.contract import Array, Placement
 from streamd.pipeline.lane import Clock, Frame, Lane
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.ring import Ring
-from streamd.pipeline.slots import Slot
+from streamd.pipeline.slots import ModelInput, Slot
 
 
 class Preparer(Protocol):
@@ -99,7 +100,7 @@ class Feed:
 
     lane: Lane
     ring: Ring
-    prepare: Preparer
+    preparer: Callable[[ModelInput], Preparer]
     selection: Selection
     clock: Clock
     pace: MediaPace | None = None
@@ -107,6 +108,7 @@ class Feed:
     """When the last picture was received (monotonic); read by the watchdog."""
     waits_for_room: bool = False
     """Whether the decoder is held up by a full ring, not by its source; read by the watchdog."""
+    _prepare: tuple[ModelInput, Preparer] | None = None
 
     def accept(self, picture: Picture, stop: threading.Event) -> None:
         """One picture: counted, and either dropped with its reason or put into the ring.
@@ -133,14 +135,26 @@ class Feed:
             stamps.received += held_ns
             stamps.decoded += held_ns
             received_us = wall_us() - (stamps.decoded - stamps.received) // 1000
-        slot = lane.slots.acquire(stop)
+        slots = lane.slots  # one reading: another thread exchanges it when the model changes
+        slot = slots.acquire(stop)
         if slot is None:
-            lane.ledger.dropped(Drop.SHUTDOWN)
+            lane.ledger.dropped(Drop.REMOVED if lane.removed else Drop.SHUTDOWN)
             return
-        self._put(self._frame(number, picture, slot, stamps, received_us))
+        if self._prepare is None or self._prepare[0] is not slots.target:
+            self._prepare = (slots.target, self.preparer(slots.target))
+        prepare = self._prepare[1]
+        self._put(self._frame(number, picture, prepare, slot, stamps, received_us))
 
-    def _frame(self, number: int, picture: Picture, slot: Slot, stamps: Stamps, received_us: int) -> Frame:
-        placement = self.prepare.write(picture, slot.pixels, slot.placement)
+    def _frame(
+        self,
+        number: int,
+        picture: Picture,
+        prepare: Preparer,
+        slot: Slot,
+        stamps: Stamps,
+        received_us: int,
+    ) -> Frame:
+        placement = prepare.write(picture, slot.pixels, slot.placement)
         slot.placement = placement
         stamps.prepared = now_ns()
         return Frame(

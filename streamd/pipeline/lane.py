@@ -32,6 +32,8 @@ class Lane:
     keep_picture: bool = False
     """Whether somebody wants the source pictures with the results."""
     epoch: int = 0
+    removed: bool = False
+    """Whether the stream was taken out: what is still on its way comes to nothing."""
     ledger: Ledger = field(default_factory=Ledger)
 
 

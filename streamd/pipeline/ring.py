@@ -18,6 +18,7 @@ class Ring:
         self._condition = condition
         self._frames: deque[Frame] = deque()
         self._closed = False
+        self._refusal = Drop.SHUTDOWN
 
     def put_newest_wins(self, frame: Frame) -> None:
         """Add a frame; the oldest waiting one is dropped (`ring_full`) when there is no room. Never blocks."""
@@ -32,12 +33,12 @@ class Ring:
                 self._frames.append(frame)
                 self._condition.notify_all()
         if refused:
-            frame.drop(Drop.SHUTDOWN)
+            frame.drop(self._refusal)
         elif oldest is not None:
             oldest.drop(Drop.RING_FULL)
 
     def put_wait_for_room(self, frame: Frame) -> None:
-        """Add a frame; blocks while the ring is full. Dropped (`shutdown`) when the ring is closed."""
+        """Add a frame; blocks while the ring is full. Dropped (`shutdown`, `removed`) when the ring is closed."""
         with self._condition:
             while len(self._frames) >= self._capacity and not self._closed:
                 self._condition.wait()
@@ -46,7 +47,13 @@ class Ring:
                 self._frames.append(frame)
                 self._condition.notify_all()
         if closed:
-            frame.drop(Drop.SHUTDOWN)
+            frame.drop(self._refusal)
+
+    def resize(self, capacity: int) -> None:
+        """Hold so many from now on. What waits beyond that is taken, or makes way when the next one comes."""
+        with self._condition:
+            self._capacity = capacity
+            self._condition.notify_all()
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -71,7 +78,7 @@ class Rings:
     def remove(self, ring: Ring, reason: Drop) -> None:
         """Close one ring and drop what waits in it; a decoder that still puts has its frames dropped."""
         with self._condition:
-            ring._closed = True
+            ring._closed, ring._refusal = True, reason
             frames = list(ring._frames)
             ring._frames.clear()
             if ring in self._rings:

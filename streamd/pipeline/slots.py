@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from streamd.models.contract import Array, InputShape, Placement
+from streamd.models.contract import Array, InputContract, InputShape, Placement
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """What a model wants written: the contract, the shape, and which of the models of this process it is."""
+
+    contract: InputContract
+    shape: InputShape
+    model: int = 0
 
 
 class Slot:
     """One picture in the model's input form. Owned by one thread at a time, given back by `release`."""
 
-    __slots__ = ("_give_back", "pixels", "placement")
+    __slots__ = ("_give_back", "model", "pixels", "placement")
 
-    def __init__(self, pixels: Array, give_back: Callable[[Slot], None]) -> None:
+    def __init__(self, pixels: Array, model: int, give_back: Callable[[Slot], None]) -> None:
         self.pixels = pixels
+        self.model = model
+        """The number of the model that the slot was made for: no other can read it."""
         self.placement: Placement | None = None
         """How the last picture was placed: while it stays the same, the border needs no new fill."""
         self._give_back = give_back
@@ -27,10 +39,10 @@ class Slot:
 
 
 class SlotPool:
-    """At most `limit` slots, made when first needed and reused for ever."""
+    """At most `limit` slots for one model, made when first needed and reused for ever."""
 
-    def __init__(self, shape: InputShape, limit: int) -> None:
-        self._shape = shape
+    def __init__(self, target: ModelInput, limit: int) -> None:
+        self.target = target
         self._limit = limit
         self._made = 0
         self._free: list[Slot] = []
@@ -49,7 +61,8 @@ class SlotPool:
                 self._condition.wait(0.1)
             else:
                 return self._free.pop()
-        return Slot(np.zeros(self._shape.picture, self._shape.dtype), self._put_back)
+        shape = self.target.shape
+        return Slot(np.zeros(shape.picture, shape.dtype), self.target.model, self._put_back)
 
     def in_use(self) -> int:
         """How many slots are out."""

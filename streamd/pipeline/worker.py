@@ -36,9 +36,19 @@ class Worker:
         self._outbox = outbox
         self._fill = fill
         self._on_batch = on_batch
+        self._model = 0
+        self._next: tuple[Detector, int, Callable[[], None]] | None = None
         self.beat_ns = now_ns()
         """When the loop last turned: at least each second, also when idle, unless the model hangs."""
         self.ended = threading.Event()
+
+    def exchange(self, detector: Detector, model: int, adopted: Callable[[], None]) -> None:
+        """Run this detector from the next batch on, for slots of this model's number. Never blocks.
+
+        `adopted` is called in between, in the worker's thread: the former detector is nobody's then. Frames made for
+        another model are dropped (`model_changed`).
+        """
+        self._next = (detector, model, adopted)
 
     def run(self) -> None:
         """Serve until the rings are closed and empty."""
@@ -48,7 +58,11 @@ class Worker:
                 self.beat_ns = now_ns()
                 if frames is None:
                     return
-                batch = [frame for frame in frames if not _dropped_as_stale(frame, self.beat_ns)]
+                if self._next is not None:
+                    self._detector, self._model, adopted = self._next
+                    self._next = None
+                    adopted()
+                batch = [frame for frame in frames if not self._dropped(frame, self.beat_ns)]
                 if batch:
                     self._infer(batch)
         finally:
@@ -68,7 +82,7 @@ class Worker:
                 frame.drop(Drop.SHUTDOWN)
                 continue
             posted_ns = now_ns()
-            if _dropped_as_stale(frame, posted_ns):
+            if self._dropped(frame, posted_ns):
                 continue
             frame.stamps.posted = posted_ns
             frame.slot.release()
@@ -83,9 +97,14 @@ class Worker:
                 )
             )
 
-
-def _dropped_as_stale(frame: Frame, now: int) -> bool:
-    stale = frame.stale(now)
-    if stale:
-        frame.drop(Drop.STALE)
-    return stale
+    def _dropped(self, frame: Frame, now: int) -> bool:
+        if frame.lane.removed:
+            reason = Drop.REMOVED
+        elif frame.slot.model != self._model:
+            reason = Drop.MODEL_CHANGED
+        elif frame.stale(now):
+            reason = Drop.STALE
+        else:
+            return False
+        frame.drop(reason)
+        return True

@@ -27,22 +27,34 @@ class _Mark(NamedTuple):
 
 
 class Changes:
-    """Compares each picture of one attempt with the one before. Used by the decoder thread alone.
+    """Compares each picture of a stream with the one before. Used by the decoder thread alone."""
 
-    live: a live source's time goes on with the arrival of its pictures. What is read ahead, or waits to be read,
-    has another pace: there only a fall tells.
-    """
-
-    def __init__(self, *, live: bool) -> None:
-        self._live = live
+    def __init__(self) -> None:
+        self._live = False
         self._last: _Mark | None = None
+        self._codec: str | None = None
+        self._codec_before: str | None = None
+
+    def begin(self, codec: str, *, live: bool) -> None:
+        """The source was opened (again): its clocks may begin anew, its size and codec are still compared.
+
+        live: a live source's time goes on with the arrival of its pictures. What is read ahead, or waits to be read,
+        has another pace: there only a fall tells.
+        """
+        self._live = live
+        self._codec_before, self._codec = self._codec, codec
+        if self._last is not None:
+            self._last = self._last._replace(pts=None, captured_us=None)
 
     def seen(self, picture: Picture) -> tuple[Reason, str] | None:
         """Why this picture begins something new, in one line; None when it just goes on."""
         # Not the picture: its memory belongs to the decoder's pool.
         last, self._last = self._last, _Mark.of(picture)
+        codec, self._codec_before = self._codec_before, self._codec
         if last is None:
             return None
+        if codec not in (None, self._codec):
+            return Reason.CODEC_CHANGED, f"the codec changed from {codec} to {self._codec}"
         if (picture.width, picture.height) != (last.width, last.height):
             sizes = f"{last.width}x{last.height} to {picture.width}x{picture.height}"
             return Reason.SIZE_CHANGED, f"the pictures' size changed from {sizes}"

@@ -8,11 +8,14 @@ from streamd.core.errors import ConfigError
 from streamd.models.description import Description, describe
 from streamd.models.engines import default_folder
 from streamd.models.heads import FAMILIES
+from streamd.models.preprocess import Letterbox
 from streamd.models.presets import PRESETS
 from streamd.models.selection import Rules, rules_for
 from streamd.models.session import RuntimeOptions
+from streamd.pipeline.slots import ModelInput
 from streamd.service.config import Batch, Input, Model, Runtime, Stream
 from streamd.service.loading import Tables
+from streamd.sources import Hardware, Reader, SourceRequest, Tls, Transport
 
 
 def known_names() -> Tables:
@@ -39,6 +42,11 @@ def runtime_options(runtime: Runtime, batch: Batch) -> RuntimeOptions:
     )
 
 
+def letterbox(target: ModelInput) -> Letterbox:
+    """What writes pictures for this model. One per stream and thread."""
+    return Letterbox(target.contract, target.shape)
+
+
 def rules_of(stream: Stream, labels: tuple[str, ...]) -> Rules:
     """A stream's rules for a model with these labels. Raises ConfigError, led by the stream's key."""
     try:
@@ -52,3 +60,19 @@ def rules_of(stream: Stream, labels: tuple[str, ...]) -> Rules:
         )
     except ConfigError as error:
         raise ConfigError(f"streams.{stream.id}.{error}") from error
+
+
+def request_of(stream: Stream) -> SourceRequest:
+    """What a configured stream asks of its source."""
+    return SourceRequest(
+        url=stream.url,
+        username=stream.username,
+        password=stream.password.get_secret_value() if stream.password else None,
+        transport=Transport(stream.transport),
+        reader=Reader(stream.reader),
+        timeout_s=stream.timeout_s,
+        tls=Tls(stream.tls.verify, str(stream.tls.ca) if stream.tls.ca else None),
+        video="best" if isinstance(stream.video, str) else stream.video,
+        hardware=Hardware(stream.hardware),
+        every=stream.intent == "every",
+    )

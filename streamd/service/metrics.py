@@ -38,8 +38,8 @@ _LONGEST_REQUEST = 1 << 14
 class Vitals:
     """What the endpoint reads of the running daemon; it changes nothing. Written by no other thread but noted."""
 
-    streams: Mapping[str, Stream]
-    detector: Detector
+    streams: Callable[[], Mapping[str, Stream]]
+    detector: Callable[[], Detector]
     precision: str
     redact: Callable[[str], str]
     beats: Mapping[str, Callable[[], int]]
@@ -73,7 +73,7 @@ class StreamCollector(Collector):
         model = GaugeMetricFamily(
             "streamd_model_info", "The running model.", labels=["model", "provider", "precision"]
         )
-        detector = self._vitals.detector
+        detector = self._vitals.detector()
         model.add_metric([detector.name, detector.provider, self._vitals.precision], 1)
         yield model
 
@@ -93,7 +93,7 @@ class StreamCollector(Collector):
             "streamd_reconnects", "Attempts that ended.", labels=["stream", "reason"]
         )
         up = GaugeMetricFamily("streamd_stream_up", "1 while the stream is live.", labels=by_stream)
-        for name, stream in self._vitals.streams.items():
+        for name, stream in self._vitals.streams().items():
             counts = stream.lane.ledger.snapshot()
             decoded.add_metric([name], counts.decoded)
             published.add_metric([name], counts.published)
@@ -114,7 +114,7 @@ class StreamCollector(Collector):
             "streamd_stage_seconds", "Time a published frame spent in a stage.", labels=["stream", "stage"]
         )
         age = HistogramMetricFamily("streamd_frame_age_seconds", "Received to published.", labels=["stream"])
-        for name, stream in self._vitals.streams.items():
+        for name, stream in self._vitals.streams().items():
             for stage in Stage:
                 counts, count, total_s = stream.times.cumulative(stage, _BOUNDS_S)
                 buckets = [(f"{bound:g}", n) for bound, n in zip(_BOUNDS_S, counts, strict=True)]
@@ -218,7 +218,7 @@ class MetricsServer:
 
     def _streams(self) -> tuple[int, str, bytes]:
         states = {}
-        for name, stream in self._vitals.streams.items():
+        for name, stream in self._vitals.streams().items():
             standing, counts = stream.standing, stream.lane.ledger.snapshot()
             states[name] = {
                 "state": standing.state,

@@ -12,14 +12,14 @@ from streamd.core.errors import Reason, SourceError
 from streamd.core.picture import Picture
 from streamd.core.timing import NS_PER_S, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
-from streamd.models.preprocess import Letterbox
 from streamd.models.selection import Rules
 from streamd.pipeline.decoder import Feed
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
-from streamd.pipeline.slots import SlotPool
+from streamd.pipeline.slots import ModelInput, SlotPool
 from streamd.pipeline.worker import Worker
+from streamd.service.configured import letterbox
 from streamd.service.outputs import Sink
 from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.address import encodable, shown
@@ -161,11 +161,13 @@ class _Passage:
         self._outbox: Outbox[None] = Outbox(_OUTBOX)
         self._failure: SourceError | None = None
         limit = owner.detector.limit
-        shape = owner.detector.description.graph.input
+        description = owner.detector.description
         self._lane = Lane(
             stream=request.url,
             # In the ring, being written, and the batch that runs.
-            slots=SlotPool(shape, max(_RING, limit) + 1 + limit),
+            slots=SlotPool(
+                ModelInput(description.contract, description.graph.input), max(_RING, limit) + 1 + limit
+            ),
             rules=owner.rules,
             max_age_ns=None,
             live=False,
@@ -208,15 +210,13 @@ class _Passage:
 
     def _decode(self, stop: threading.Event) -> None:
         owner = self._owner
-        shape = owner.detector.description.graph.input
-        prepare = Letterbox(owner.detector.description.contract, shape)
         try:
             with open_source(self._request, stop) as source:
                 owner.progress.rate = source.rate
                 owner.progress.expected = self._expected(source)
                 owner.on_open(source)
                 selection = SpanSelection(owner.span, source.rate)
-                feed = Feed(self._lane, self._ring, prepare, selection, source.clock)
+                feed = Feed(self._lane, self._ring, letterbox, selection, source.clock)
                 for picture in source.pictures():
                     feed.accept(picture, stop)
                     if selection.over() or stop.is_set():

@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM come to: an end in order, and at the second one an end at once."""
+"""What signals come to: SIGINT and SIGTERM an end in order, and at the second one an end at once; SIGHUP a reload."""
 
 from __future__ import annotations
 
@@ -19,6 +19,30 @@ def leaving_at_once() -> Iterator[None]:
     """While nothing is bound or written yet, a signal just ends the process, with 0: stopped as asked."""
     with _handled(lambda number, frame: os._exit(0)):
         yield
+
+
+class HangUps:
+    """SIGHUP asks for a reload, from the first moment on: without a handler it would end the process."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self.nudge: Callable[[], None] = lambda: None
+        """Called in the signal handler: it must take no lock."""
+
+    def taken(self) -> bool:
+        """Whether one has come since the last time this was asked."""
+        asked, self._asked = self._asked, False
+        return asked
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        self.nudge()
+
+    @contextmanager
+    def seen(self) -> Iterator[Self]:
+        """While this block runs the signal is taken; after it as before."""
+        with _handled(self._handle, (signal.SIGHUP,)):
+            yield self
 
 
 class StopSignals:
@@ -50,11 +74,13 @@ class StopSignals:
 
 
 @contextmanager
-def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handled(
+    handle: Callable[[int, FrameType | None], None], numbers: tuple[signal.Signals, ...] = _ENDING
+) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in _ENDING}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -18,33 +18,34 @@ _EVERY_NS = NS_PER_S
 class StatusReporter:
     """Makes a status message when one is due. For one thread."""
 
-    def __init__(self, run: str, detector: Detector) -> None:
+    def __init__(self, run: str) -> None:
         self._run = run
-        self._detector = detector
         self._started_ns = now_ns()
         self._last_ns = self._started_ns
         self._published: dict[str, int] = {}
 
-    def due(self, streams: Mapping[str, Stream]) -> wire.StatusMessage | None:
+    def due(self, streams: Mapping[str, Stream], detector: Detector) -> wire.StatusMessage | None:
         """The status, when a second has passed since the last one."""
         now = now_ns()
         passed_ns = now - self._last_ns
         if passed_ns < _EVERY_NS:
             return None
         self._last_ns = now
+        self._published = {name: seq for name, seq in self._published.items() if name in streams}
         return wire.StatusMessage(
             run=self._run,
             version=__version__,
             uptime_s=round((now - self._started_ns) / NS_PER_S, 1),
-            provider=self._detector.provider,
-            model=self._detector.name,
+            provider=detector.provider,
+            model=detector.name,
             streams={name: self._stream(name, stream, passed_ns) for name, stream in streams.items()},
         )
 
     def _stream(self, name: str, stream: Stream, passed_ns: int) -> wire.StreamStatus:
         counts = stream.lane.ledger.snapshot()
         standing = stream.standing
-        new = counts.published - self._published.get(name, 0)
+        # A stream that was added anew counts from 0 again.
+        new = max(counts.published - self._published.get(name, 0), 0)
         self._published[name] = counts.published
         age = stream.times.take_recent_p99_ms()
         return wire.StreamStatus(

@@ -11,8 +11,6 @@ from loguru import logger
 
 from streamd.core.errors import Reason, SourceError
 from streamd.core.timing import NS_PER_S, StageTimes, now_ns
-from streamd.models.contract import InputContract, InputShape
-from streamd.models.preprocess import Letterbox
 from streamd.pipeline.decoder import EveryPicture, Feed, MediaPace, RateLimit, Selection
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ledger import Drop
@@ -20,12 +18,14 @@ from streamd.pipeline.ring import Ring, Rings
 from streamd.service.backoff import Backoff
 from streamd.service.changes import Changes
 from streamd.service.config import Stream as StreamConfig
-from streamd.sources import Hardware, Reader, Source, SourceRequest, Tls, Transport, open_source
+from streamd.service.configured import letterbox, request_of
+from streamd.sources import Source, open_source
 
 State = Literal["connecting", "live", "stalled", "lost", "ended", "removed"]
 _STALLED_S = 2.0
 _STALLED_INTERVALS = 5
 _RATE_OF_UNKNOWN = 25.0
+_DAMAGED_ENDS = (Reason.EOF, Reason.CORRUPT)
 
 
 class Announce(Protocol):
@@ -70,24 +70,23 @@ class Stream:
     """
 
     def __init__(
-        self,
-        config: StreamConfig,
-        lane: Lane,
-        rings: Rings,
-        ring_size: int,
-        model_input: tuple[InputContract, InputShape],
-        announce: Announce,
+        self, config: StreamConfig, lane: Lane, rings: Rings, ring_size: int, announce: Announce
     ) -> None:
         self.config = config
         self.lane = lane
         self.times = StageTimes()
         self._ring: Ring = rings.add(lane, ring_size)
         self._rings = rings
-        self._model_input = model_input
         self._announce = announce
         self._backoff = Backoff()
-        self._lock = threading.Lock()  # guards `_standing`: the decoder and the watchdog both change it
+        self._changes = Changes()
+        # Guards `_standing`, which the decoder and the watchdog both change, and the three after it.
+        self._lock = threading.Lock()
         self._standing = Standing("connecting", None, now_ns(), None)
+        self._turn = threading.Event()
+        """Set when the attempt or the wait that goes on has to end: another configuration, or none any more."""
+        self._leaving = False
+        self._ended = False
         self._feed: Feed | None = None
         self._rate: float | None = None
         self._live_since_ns = 0
@@ -107,33 +106,75 @@ class Stream:
         earlier, source = self._received
         return earlier if source is None else earlier.with_(source)
 
-    def run(self, stop: threading.Event) -> None:
-        """Attempt after attempt until the source has ended or `stop` is set."""
+    def run(self) -> None:
+        """Attempt after attempt until the source has ended or the stream is left."""
         wait_s = 0.0
-        while not stop.wait(wait_s):
+        while (turn := self._next_turn(wait_s)) is not None:
+            wait_s = 0.0
             if not self._plays_again:
                 self._enter("connecting")
+            reason, detail = Reason.EOF, None
             try:
-                self._attempt(stop)
+                self._attempt(turn)
             except SourceError as error:
                 reason, detail = error.reason, str(error)
-            else:
-                if stop.is_set() or self._finished():
-                    break
-                reason, detail = Reason.EOF, "the source ended"
-            if stop.is_set():
-                break
-            if self._played_to_a_damaged_end(reason):
-                self._enter("ended", reason, detail)
-                return
-            wait_s = self._failed(reason, detail)
-        if not stop.is_set():
-            self._enter("ended", Reason.EOF, None)
+            if turn.is_set():
+                continue
+            if self._finished() and (detail is None or reason in _DAMAGED_ENDS):
+                # A file that broke off on the way does so each time: it has ended, unless it is played in a loop.
+                if self._ends(turn):
+                    self._enter("ended", reason, detail)
+                    return
+                continue
+            wait_s = self._failed(reason, detail or "the source ended")
+
+    def leave(self) -> None:
+        """Ask the decoder to end; what it reads from may take until its time-out. Never blocks."""
+        with self._lock:
+            self._leaving = True
+            self._turn.set()
+
+    def reopen(self, config: StreamConfig, ring_size: int) -> bool:
+        """Go on with this configuration from a new attempt on; frames and results are counted on. Never blocks.
+
+        False when the stream has ended, and `run` has to be started again.
+        """
+        self._ring.resize(ring_size)
+        with self._lock:
+            self.config = config
+            self._backoff = Backoff()
+            self._turn.set()
+            ended, self._ended = self._ended, False
+            return not ended
+
+    def adjust(self, config: StreamConfig) -> None:
+        """Go on with this configuration, which differs in nothing that the source must be opened again for."""
+        with self._lock:
+            self.config = config
+            if self._feed is not None:
+                self._feed.selection = self._selection()
+
+    def _next_turn(self, wait_s: float) -> threading.Event | None:
+        """Wait; the event that ends the next attempt, None when the stream is left."""
+        self._turn.wait(wait_s)
+        with self._lock:
+            if self._leaving:
+                return None
+            if self._turn.is_set():
+                self._turn = threading.Event()
+                self._plays_again = False
+            return self._turn
+
+    def _ends(self, turn: threading.Event) -> bool:
+        """Whether the end stands: a new configuration may have come with it."""
+        with self._lock:
+            self._ended = not turn.is_set()
+            return self._ended
 
     def watch(self, now: int) -> None:
         """Say `stalled` when a live source gives nothing for max(2 s, 5 frame intervals). Never blocks."""
         feed, rate = self._feed, self._rate
-        if feed is None or feed.waits_for_room or not self._live_source:
+        if feed is None or not feed.last_picture_ns or feed.waits_for_room or not self._live_source:
             return
         quiet_s = _STALLED_S if not rate else max(_STALLED_S, _STALLED_INTERVALS / rate)
         silent_ns = now - feed.last_picture_ns
@@ -143,13 +184,16 @@ class Stream:
             self._change(("stalled",), "live", None, None)
 
     def remove(self) -> None:
-        """Take the stream out: what waits is dropped, and `removed` is announced."""
+        """Take the stream out: it is left, what waits is dropped, and `removed` is announced. Never blocks."""
+        self.leave()
+        self.lane.removed = True
         self._rings.remove(self._ring, Drop.REMOVED)
         self._enter("removed", Reason.OPERATOR, None)
 
     def _attempt(self, stop: threading.Event) -> None:
         """Open the source once and feed its pictures. Raises SourceError; returns when it ended."""
-        config, request = self.config, request_of(self.config)
+        config = self.config
+        request = request_of(config)
         self._live_since_ns = 0
         with open_source(request, stop) as source:
             for note in source.notes:
@@ -158,19 +202,18 @@ class Stream:
             self.lane.live = live
             self._rate = source.rate
             self._live_source = source.live
-            feed = self._feed_for(source)
+            with self._lock:  # `adjust` finds this feed, or its configuration is found here
+                self._feed = feed = self._feed_for(source)
             self._received = (self._received[0], source)
-            changes = Changes(live=source.live and live)
+            self._changes.begin(source.codec, live=source.live and live)
             try:
                 for picture in source.pictures():
                     if not self._live_since_ns:
                         self._live_since_ns = now_ns()
-                        feed.last_picture_ns = picture.received_ns
-                        self._feed = feed
                         shape = f"{picture.width}x{picture.height} {source.codec}"
                         if not self._plays_again:
                             self._enter("live", None, shape)
-                    change = changes.seen(picture)
+                    change = self._changes.seen(picture)
                     if change is not None:
                         self._reset(*change)
                     feed.accept(picture, stop)
@@ -183,32 +226,24 @@ class Stream:
     def _reset(self, reason: Reason, detail: str) -> None:
         """Something began anew in mid-stream: told before the first frame that is of it."""
         with self._lock:
+            if self._standing.state == "removed":
+                return
             self._announce(self.lane, "reset", reason, detail)
         logger.info("{}: {}", self.config.id, detail)
 
     def _feed_for(self, source: Source) -> Feed:
-        config = self.config
-        selection: Selection = EveryPicture()
-        if config.max_fps is not None:
-            selection = RateLimit(config.max_fps, by_pts=not source.live)
-        paced = not source.live and config.pace == "media"
+        paced = not source.live and self.config.pace == "media"
         self.lane.urgent = source.live or paced
-        return Feed(
-            self.lane,
-            self._ring,
-            Letterbox(*self._model_input),
-            selection,
-            source.clock,
-            MediaPace() if paced else None,
-        )
+        pace = MediaPace() if paced else None
+        return Feed(self.lane, self._ring, letterbox, self._selection(), source.clock, pace)
+
+    def _selection(self) -> Selection:
+        max_fps = self.config.max_fps
+        return EveryPicture() if max_fps is None else RateLimit(max_fps, by_pts=not self._live_source)
 
     def _finished(self) -> bool:
-        """Whether an attempt that ended without an error is the end: of a file that is played once."""
+        """Whether an attempt that ended in order is the end: of a file that is played once."""
         return not self._live_source and not self.config.loop and bool(self._live_since_ns)
-
-    def _played_to_a_damaged_end(self, reason: Reason) -> bool:
-        """A file that broke off on the way does so each time: it has ended, unless it is played in a loop."""
-        return self._finished() and reason in (Reason.EOF, Reason.CORRUPT)
 
     def _failed(self, reason: Reason, detail: str) -> float:
         """Tell of a failed attempt; the seconds to wait until the next one."""
@@ -247,19 +282,3 @@ class Stream:
             self._announce(self.lane, state, reason, detail)
         if state in ("live", "ended", "stalled"):
             logger.info("{}: {}{}", self.config.id, state, f" ({detail})" if detail else "")
-
-
-def request_of(config: StreamConfig) -> SourceRequest:
-    """What a configured stream asks of its source."""
-    return SourceRequest(
-        url=config.url,
-        username=config.username,
-        password=config.password.get_secret_value() if config.password else None,
-        transport=Transport(config.transport),
-        reader=Reader(config.reader),
-        timeout_s=config.timeout_s,
-        tls=Tls(config.tls.verify, str(config.tls.ca) if config.tls.ca else None),
-        video="best" if isinstance(config.video, str) else config.video,
-        hardware=Hardware(config.hardware),
-        every=config.intent == "every",
-    )

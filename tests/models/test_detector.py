@@ -16,7 +16,7 @@ from streamd.models.session import RuntimeOptions, open_session
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
-from streamd.pipeline.slots import SlotPool
+from streamd.pipeline.slots import ModelInput, SlotPool
 from streamd.pipeline.worker import Worker
 from tests.support.clips import drawn
 from tests.support.frames import frame_of
@@ -59,7 +59,8 @@ def test_a_batch_over_streams_gives_each_its_own_results(tmp_path: Path) -> None
     model = describe(make_number_model(tmp_path / "m.onnx"))
     rules = rules_for(model.labels)
     rings, outbox, sizes = Rings(), Outbox[None](1000), []
-    lanes = [Lane(str(i), SlotPool(model.graph.input, 64), rules, None) for i in range(5)]
+    target = ModelInput(model.contract, model.graph.input)
+    lanes = [Lane(str(i), SlotPool(target, 64), rules, None) for i in range(5)]
     for index, lane in enumerate(lanes):
         ring = rings.add(lane, 50)
         for step in range(10 + index):

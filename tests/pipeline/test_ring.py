@@ -130,6 +130,6 @@ def test_a_removed_stream_leaves_the_others_alone() -> None:
     rings.remove(gone_ring, Drop.REMOVED)
     gone_ring.put_newest_wins(frame_of(gone))
     assert numbers(rings.take(8, 0) or []) == [("stays", 0)]
-    assert gone.ledger.snapshot().dropped[Drop.REMOVED] == 1
+    assert gone.ledger.snapshot().dropped[Drop.REMOVED] == 2
     assert gone.ledger.snapshot().in_flight == 0
     assert gone.slots.in_use() == 0

@@ -45,8 +45,26 @@ def after(seconds: float, pts: float | None, captured_s: float | None = None, wi
     ],
 )
 def test_changes(live: bool, picture: Picture, reason: Reason | None) -> None:
-    changes = Changes(live=live)
+    changes = Changes()
+    changes.begin("h264", live=live)
     assert changes.seen(FIRST) is None
     found = changes.seen(picture)
     assert (found[0] if found else None) is reason
     assert changes.seen(picture) is None
+
+
+def test_a_source_that_is_opened_again_has_new_clocks_but_the_same_kind_of_pictures() -> None:
+    changes = Changes()
+    changes.begin("h264", live=True)
+    assert changes.seen(FIRST) is None
+    changes.begin("h264", live=True)
+    assert changes.seen(after(5, -10, -5)) is None
+    changes.begin("h264", live=True)
+    assert changes.seen(after(6, -10, -5, width=320)) == (
+        Reason.SIZE_CHANGED,
+        "the pictures' size changed from 640x360 to 320x360",
+    )
+    changes.begin("hevc", live=True)
+    found = changes.seen(after(7, -10, -5, width=640))
+    assert found == (Reason.CODEC_CHANGED, "the codec changed from h264 to hevc")
+    assert changes.seen(after(7.04, -9.96, -4.96)) is None

@@ -19,7 +19,9 @@ from streamd.core.secrets import Redactor
 from streamd.service import daemon as daemon_module
 from streamd.service.configured import describe_configured, runtime_options
 from streamd.service.daemon import Daemon
+from streamd.service.fleet import RunningModel
 from streamd.service.loading import load
+from streamd.service.signals import HangUps
 from streamd.service.start import open_detector
 from tests.support.clips import Clip, make
 from tests.support.daemon import RunningDaemon, write_config
@@ -131,13 +133,14 @@ def test_files_that_ended_are_worked_off_however_slow_the_model(
     model = make_number_model(tmp_path / "m.onnx", burn=100, batch=1)
     clip = make(tmp_path / "a.mp4", Clip(frames=8))
     streams = {name: {"url": str(clip), "pace": "fast"} for name in "abc"}
-    config = load(write_config(tmp_path / "c.yaml", model, streams))
+    path = write_config(tmp_path / "c.yaml", model, streams)
+    config = load(path)
     monkeypatch.setattr(daemon_module, "STOP_S", 0.2)  # the end after a signal; nobody sends one
     options = runtime_options(config.runtime, config.batch)
     with open_detector(describe_configured(config.model), options) as (detector, warm_ms):
-        daemon = Daemon(config, detector, warm_ms, Redactor())
+        daemon = Daemon(path, config, RunningModel(detector, warm_ms), Redactor(), HangUps())
         daemon.run()
-    for stream in daemon._streams.values():
+    for stream in daemon._fleet.streams.values():
         counts = stream.lane.ledger.snapshot()
         assert (counts.decoded, counts.published) == (8, 8)
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from streamd.core.timing import Stamps, now_ns
 from streamd.models.contract import InputShape, Placement
+from streamd.models.presets import PRESETS
 from streamd.models.selection import rules_for
 from streamd.pipeline.lane import Frame, Lane
-from streamd.pipeline.slots import SlotPool
+from streamd.pipeline.slots import ModelInput, SlotPool
 
-TINY = InputShape("images", 8, 8, True, np.dtype(np.uint8), None)
+TINY = ModelInput(PRESETS["yolox"], InputShape("images", 8, 8, True, np.dtype(np.uint8), None))
 LABELS = ("thing",)
 
 
