@@ -26,8 +26,9 @@ from streamd.service.config import Stream as StreamConfig
 from streamd.service.configured import rules_of
 from streamd.service.metrics import MetricsServer, Vitals
 from streamd.service.signals import StopSignals
-from streamd.service.status import StatusReporter
+from streamd.service.status import StatusReporter, sentence
 from streamd.service.streams import Stream
+from streamd.service.systemd import Notifier
 
 STOP_S = 4.5
 """Everything has ended this long after a signal; what is left of 5 s is for the exit itself."""
@@ -42,11 +43,19 @@ _DRAIN_S = 1.0  # of STOP_S is kept for the worker and the publisher
 class Daemon:
     """Runs a configuration until a signal, a crash, or the end of all its files."""
 
-    def __init__(self, config: Config, detector: Detector, warm_ms: float, redact: Redactor) -> None:
+    def __init__(
+        self,
+        config: Config,
+        detector: Detector,
+        warm_ms: float,
+        redact: Redactor,
+        notifier: Notifier | None = None,
+    ) -> None:
         self._config = config
         self._detector = detector
         self._warm_ms = warm_ms
         self._redact = redact
+        self._notifier = notifier or Notifier({}, redact)
         self.stuck: list[str] = []
         self._wake = Wake()
         self._outbox: Outbox[Note] = Outbox(_OUTBOX, self._wake)
@@ -122,6 +131,7 @@ class Daemon:
             self._detector.provider,
             self._publisher.endpoint,
         )
+        self._notifier.ready(f"ready: {self._detector.name} on {self._detector.provider}")
         for name, stream in self._streams.items():
             crew.start(f"decode:{name}", partial(stream.run, crew.stop))
 
@@ -146,11 +156,15 @@ class Daemon:
             status = self._reporter.due(self._streams)
             if status is not None:
                 self._outbox.note(status)
+                self._notifier.status(sentence(status, self._vitals.stuck()))
+            # Of the worker and the publisher alone: a decoder that hangs is an event of its stream.
+            self._notifier.progress(beat_ns() for beat_ns in self._vitals.beats.values())
             crew.wait(_WATCH_S)
 
     def _stop(self, crew: Crew, signals: StopSignals) -> None:
         """Top down under one deadline: decoders leave, the worker drains, the publisher drains."""
         deadline = Deadline(STOP_S)
+        self._notifier.stopping()
         if signals.asked:
             self._announcer.daemon("stopping", None)
         crew.ask_stop()
