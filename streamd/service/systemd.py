@@ -34,7 +34,6 @@ class Notifier:
         self._text = ""
         self._remark: str | None = None
         self._owed: deque[str] = deque(maxlen=_OWED)
-        self._socket: socket.socket | None = None
 
     def ready(self, status: str | None = None) -> None:
         """Started up, or done with reloading."""
@@ -101,10 +100,10 @@ class Notifier:
         if self._address is None:
             return True
         try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-                self._socket.setblocking(False)
-            self._socket.sendto(message.encode(errors="replace"), self._address)
+            # A new one each time, some a second at most: nothing to close, and systemd may have begun anew.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.setblocking(False)
+                out.sendto(message.encode(errors="replace"), self._address)
         except OSError:
             return False
         return True

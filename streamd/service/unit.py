@@ -131,7 +131,7 @@ def install(unit: Unit, folder: Path, *, force: bool) -> Path:
     """
     path = folder / unit.name
     text = unit.text()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path's, it does not raise where one may not look
         raise MissingFileError(f"{folder} is no folder; name the one of systemd's units with --unit-dir")
     if os.path.lexists(path) and not force:
         with contextlib.suppress(OSError, UnicodeDecodeError):
