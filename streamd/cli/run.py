@@ -25,12 +25,17 @@ def run(config: options.Config) -> None:
 
     Example: streamd run -c /etc/streamd/streamd.yaml
     """
+    import faulthandler
+
     from loguru import logger
 
     from streamd.core.secrets import Redactor
     from streamd.service import loading, logging, signals
     from streamd.service.configured import known_names
 
+    if sys.__stderr__ is not None:
+        # What ends a process without an exception (systemd's watchdog sends SIGABRT) leaves where each thread was.
+        faulthandler.enable(sys.__stderr__)
     with signals.HangUps().seen() as hang_ups, signals.leaving_at_once():
         redact = Redactor()
         settings = loading.load(config, tables=known_names())
@@ -52,11 +57,15 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps) ->
     from streamd.service.configured import describe_configured, runtime_options
     from streamd.service.daemon import Daemon
     from streamd.service.fleet import RunningModel
+    from streamd.service.host import Host
     from streamd.service.start import build_detector
+    from streamd.service.systemd import Notifier
 
+    notifier = Notifier(os.environ, redact)
     model = describe_configured(settings.model)
-    with build_detector(model, runtime_options(settings.runtime, settings.batch)) as (detector, warm_ms):
-        daemon = Daemon(path, settings, RunningModel(detector, warm_ms), redact, hang_ups)
+    options = runtime_options(settings.runtime, settings.batch)
+    with build_detector(model, options, notifier.building) as (detector, warm_ms):
+        daemon = Daemon(settings, RunningModel(detector, warm_ms), Host(path, redact, hang_ups, notifier))
         try:
             daemon.run()
         finally:

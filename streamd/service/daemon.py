@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from loguru import logger
 
 from streamd.bus.publisher import Note, Publisher, Wake
 from streamd.core.crew import Crew
 from streamd.core.errors import CrashError, OutputError, StreamdError
-from streamd.core.secrets import Redactor
 from streamd.core.timing import Deadline, StageTimes, now_ns
 from streamd.models.session import NAMES
 from streamd.pipeline.outbox import Outbox
@@ -21,10 +19,11 @@ from streamd.pipeline.worker import Worker
 from streamd.service.announcer import Announcer
 from streamd.service.config import Config
 from streamd.service.fleet import Fleet, RunningModel
+from streamd.service.host import Host
 from streamd.service.metrics import MetricsServer, Vitals
 from streamd.service.reload import Reload
-from streamd.service.signals import HangUps, StopSignals
-from streamd.service.status import StatusReporter
+from streamd.service.signals import StopSignals
+from streamd.service.status import StatusReporter, sentence
 
 STOP_S = 4.5
 """Everything has ended this long after a signal; what is left of 5 s is for the exit itself."""
@@ -37,12 +36,11 @@ _DRAIN_S = 1.0  # of STOP_S is kept for the worker and the publisher
 class Daemon:
     """Runs a configuration until a signal, a crash, or the end of all its files."""
 
-    def __init__(
-        self, path: Path, config: Config, model: RunningModel, redact: Redactor, hang_ups: HangUps
-    ) -> None:
+    def __init__(self, config: Config, model: RunningModel, host: Host) -> None:
         self._config = config
-        self._redact = redact
-        self._hang_ups = hang_ups
+        self._redact = redact = host.redact
+        self._hang_ups = host.hang_ups
+        self._notifier = host.notifier
         self.stuck: list[str] = []
         self._wake = Wake()
         self._outbox: Outbox[Note] = Outbox(_OUTBOX, self._wake)
@@ -71,7 +69,7 @@ class Daemon:
         self.worker: Worker = Worker(
             model.detector, self._rings, self._outbox, on_batch=self._vitals.count_batch
         )
-        self._reload = Reload(path, config, model, self._fleet, self.worker, redact)
+        self._reload = Reload(config, model, self._fleet, self.worker, host)
         self._reporter = StatusReporter(self._announcer.run)
 
     def run(self) -> None:
@@ -129,6 +127,7 @@ class Daemon:
             detector.provider,
             self._publisher.endpoint,
         )
+        self._notifier.ready(f"ready: {detector.name} on {detector.provider}")
         streams = self._config.streams
         self._fleet.apply(self._fleet.difference(streams), streams, crew)
 
@@ -149,11 +148,15 @@ class Daemon:
             status = self._reporter.due(self._fleet.streams, self._reload.model.detector)
             if status is not None:
                 self._outbox.note(status)
+                self._notifier.status(sentence(status, self._vitals.stuck()))
+            # Of the worker and the publisher alone: a decoder that hangs is an event of its stream.
+            self._notifier.progress(beat_ns() for beat_ns in self._vitals.beats.values())
             crew.wait(_WATCH_S)
 
     def _stop(self, crew: Crew, signals: StopSignals) -> None:
         """Top down under one deadline: decoders leave, the worker drains, the publisher drains."""
         deadline = Deadline(STOP_S)
+        self._notifier.stopping()
         if signals.asked:
             self._announcer.daemon("stopping", None)
         crew.ask_stop()

@@ -93,3 +93,12 @@ def _credential(name: str, environ: Mapping[str, str]) -> str:
         # from None: the foreign error carries the bytes of the secret
         raise LookupError("the credential is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def credentials_named(value: Value) -> set[str]:
+    """The names of all `${cred:NAME}` in a document, without reading one of them."""
+    if isinstance(value, dict | list):
+        children = value.values() if isinstance(value, dict) else value
+        return set[str]().union(*map(credentials_named, children))
+    found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    return {found[2]} if found is not None and found[1] == "cred" else set()

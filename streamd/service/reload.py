@@ -20,12 +20,12 @@ from loguru import logger
 from streamd.bus import wire
 from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError, StreamdError
-from streamd.core.secrets import Redactor
 from streamd.pipeline.worker import Worker
 from streamd.service import loading, logging
 from streamd.service.config import Config, Model
 from streamd.service.configured import describe_configured, known_names, runtime_options
 from streamd.service.fleet import Fleet, RunningModel
+from streamd.service.host import Host
 from streamd.service.start import open_detector
 from streamd.service.values import Section
 
@@ -70,15 +70,12 @@ class Building:
 class Reload:
     """Applies the file anew when asked to. For the main thread, but `ask`."""
 
-    def __init__(
-        self, path: Path, config: Config, model: RunningModel, fleet: Fleet, worker: Worker, redact: Redactor
-    ) -> None:
-        self._path = path
+    def __init__(self, config: Config, model: RunningModel, fleet: Fleet, worker: Worker, host: Host) -> None:
         self._config = config
         self._files = _files_of(config.model)
         self._fleet = fleet
         self._worker = worker
-        self._redact = redact
+        self._host = host
         self._asked = False
         self._building: Building | None = None
         self._built: Building | None = None  # what holds the model that runs; the first one is the caller's
@@ -115,9 +112,10 @@ class Reload:
                 building.close()
 
     def _read(self, crew: Crew, tell: Tell) -> None:
+        self._host.notifier.reloading()
         try:
-            config = loading.load(self._path, tables=known_names())
-            self._redact.learn(config.secrets())
+            config = loading.load(self._host.path, tables=known_names())
+            self._host.redact.learn(config.secrets())
             fixed = _needing_restart(self._config, config)
             if fixed:
                 raise ConfigError(f"needs a restart: {', '.join(fixed)}")
@@ -126,7 +124,7 @@ class Reload:
                 return
             _check(self.model, config)
         except StreamdError as error:
-            _refuse(error, tell)
+            self._refuse(error, tell)
             return
         self._apply(config, crew, tell)
 
@@ -147,7 +145,7 @@ class Reload:
         except StreamdError as error:
             building.close()
             self._building = None
-            _refuse(error, tell)
+            self._refuse(error, tell)
             return
         self._swapped = swapped = threading.Event()
 
@@ -174,24 +172,27 @@ class Reload:
         difference = self._fleet.difference(config.streams)
         self._fleet.apply(difference, config.streams, crew)
         if config.log != self._config.log:
-            logging.set_up(config.log.level, config.log.format, self._redact)
+            logging.set_up(config.log.level, config.log.format, self._host.redact)
         self._config = config
         tell("reloaded", str(difference))
         logger.info("reloaded: {}", difference)
+        self._host.notifier.remark(None)
+        self._host.notifier.ready()
+
+    def _refuse(self, error: StreamdError, tell: Tell) -> None:
+        lines = str(error).splitlines()
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        tell("reload_refused", f"{lines[0]}{more}")
+        for line in lines:
+            logger.error("reload refused, nothing was changed: {}", line)
+        self._host.notifier.remark(f"reload refused: {lines[0]}{more}")
+        self._host.notifier.ready()
 
 
 def _check(model: RunningModel, config: Config) -> None:
     for stream in config.streams:
         if stream.enabled:
             model.rules(stream)
-
-
-def _refuse(error: StreamdError, tell: Tell) -> None:
-    lines = str(error).splitlines()
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    tell("reload_refused", f"{lines[0]}{more}")
-    for line in lines:
-        logger.error("reload refused, nothing was changed: {}", line)
 
 
 def _needing_restart(before: Config, after: Config) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET
 
@@ -13,6 +13,7 @@ from streamd.models.detector import Detector
 from streamd.service.streams import Stream
 
 _EVERY_NS = NS_PER_S
+_NAMED = 5
 
 
 class StatusReporter:
@@ -57,3 +58,23 @@ class StatusReporter:
             decoded=counts.decoded,
             dropped=sum(counts.dropped.values()),
         )
+
+
+def sentence(status: wire.StatusMessage, stuck: Sequence[str]) -> str:
+    """The status in one line for people: what runs, which streams do not, and which threads hang (`stuck`)."""
+    live = [stream for stream in status.streams.values() if stream.state == "live"]
+    text = (
+        f"{len(live)} of {len(status.streams)} streams live, {sum(one.fps for one in live):.1f} results/s, "
+        f"{status.model} on {status.provider}"
+    )
+    down = [
+        f"{name} {stream.state}" + ("" if stream.reason is UNSET else f" ({stream.reason})")
+        for name, stream in status.streams.items()
+        if stream.state != "live"
+    ]
+    if stuck:
+        text = f"hanging: {', '.join(stuck)}; {text}"
+    if down:
+        more = f" and {len(down) - _NAMED} more" if len(down) > _NAMED else ""
+        text += f"; not live: {', '.join(down[:_NAMED])}{more}"
+    return text

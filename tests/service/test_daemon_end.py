@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from streamd.core.secrets import Redactor
 from streamd.service import daemon as daemon_module
 from streamd.service.configured import describe_configured, runtime_options
 from streamd.service.daemon import Daemon
 from streamd.service.fleet import RunningModel
+from streamd.service.host import Host
 from streamd.service.loading import load
-from streamd.service.signals import HangUps
 from streamd.service.start import open_detector
 from tests.support.clips import Clip, make
 from tests.support.daemon import RunningDaemon, write_config
@@ -138,7 +137,7 @@ def test_files_that_ended_are_worked_off_however_slow_the_model(
     monkeypatch.setattr(daemon_module, "STOP_S", 0.2)  # the end after a signal; nobody sends one
     options = runtime_options(config.runtime, config.batch)
     with open_detector(describe_configured(config.model), options) as (detector, warm_ms):
-        daemon = Daemon(path, config, RunningModel(detector, warm_ms), Redactor(), HangUps())
+        daemon = Daemon(config, RunningModel(detector, warm_ms), Host(path))
         daemon.run()
     for stream in daemon._fleet.streams.values():
         counts = stream.lane.ledger.snapshot()

@@ -22,12 +22,18 @@ _CONTRAST = 60
 
 
 def make_number_model(
-    path: Path, *, burn: int = 0, batch: int | str = "n", most_bits: int | None = None
+    path: Path,
+    *,
+    burn: int = 0,
+    batch: int | str = "n",
+    most_bits: int | None = None,
+    hangs_above: int | None = None,
 ) -> Path:
     """Write the model: uint8 [n, 3, 64, 128] in, [n, 32, 6] out (boxes, score, class), stretched input.
 
     burn: how many products of 256 x 256 matrices each picture costs besides, about a millisecond each.
     most_bits: the model fails at a picture whose number has more bits set than this.
+    hangs_above: the model never returns from a picture whose number has more bits set than this; -1: from any.
     """
     cells = np.arange(CELLS, dtype=np.float32)
     boxes = np.stack([cells * 8, cells * 0, cells * 8 + 8, cells * 0 + 28], axis=1)
@@ -67,12 +73,18 @@ def make_number_model(
         nodes += _burning(burn, constants)
         nodes.append(helper.make_node("Add", ["score_row", "smoke"], ["score_smoked"]))
         scores = "score_smoked"
-    if most_bits is not None:
-        constants["shelf"] = np.zeros(most_bits + 1, np.float32)
+    if most_bits is not None or hangs_above is not None:
         constants["cells_axis"] = np.array([1], np.int64)
         nodes += [
             helper.make_node("Cast", ["lit"], ["lit_whole"], to=TensorProto.INT64),
             helper.make_node("ReduceSum", ["lit_whole", "cells_axis"], ["bits"], keepdims=1),
+        ]
+    if hangs_above is not None:
+        nodes += _hanging(hangs_above, constants, scores)
+        scores = "score_hung"
+    if most_bits is not None:
+        constants["shelf"] = np.zeros(most_bits + 1, np.float32)
+        nodes += [
             helper.make_node("Gather", ["shelf", "bits"], ["trap"], axis=0),
             helper.make_node("Add", [scores, "trap"], ["score_trapped"]),
         ]
@@ -118,6 +130,37 @@ def _burning(burn: int, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto
         *nodes,
         helper.make_node("ReduceMean", [f"burn{burn}"], ["ash"], axes=[2, 3], keepdims=0),
         helper.make_node("Mul", ["ash", "zero"], ["smoke"]),
+    ]
+
+
+def _hanging(above: int, constants: dict[str, np.ndarray], scores: str) -> list[onnx.NodeProto]:
+    """A loop that turns not once, or some 10**15 times; it comes to nothing."""
+    constants["patience"] = np.array(above, np.int64)
+    constants["ages"] = np.array(10**15, np.int64)
+    constants["nothing"] = np.float32(0)
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still_go_on"]),
+            helper.make_node("Mul", ["idle", "idle"], ["idler"]),
+        ],
+        "idling",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("idle", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("still_go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("idler", TensorProto.FLOAT, []),
+        ],
+    )
+    return [
+        helper.make_node("ReduceMax", ["bits"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "patience"], ["hangs"]),
+        helper.make_node("Cast", ["hangs"], ["hangs_whole"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["hangs_whole", "ages"], ["turns"]),
+        helper.make_node("Loop", ["turns", "", "nothing"], ["idled"], body=body),
+        helper.make_node("Add", [scores, "idled"], ["score_hung"]),
     ]
 
 
