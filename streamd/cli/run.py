@@ -48,11 +48,20 @@ def _serve(settings: Config, redact: Redactor) -> None:
 
     from streamd.service.configured import describe_configured, runtime_options
     from streamd.service.daemon import Daemon
+    from streamd.service.inspection import exposures, keyring_of
     from streamd.service.start import build_detector
 
+    for line in exposures(settings):
+        logger.warning("{}", line)
+    # Before the model, which may take minutes: a wrong key file is told of at once.
+    keyring = keyring_of(settings)
+    if keyring is not None:
+        redact.learn({keyring.server.secret})
+        for line in keyring.notes:
+            logger.warning("{}", line)
     model = describe_configured(settings.model)
     with build_detector(model, runtime_options(settings.runtime, settings.batch)) as (detector, warm_ms):
-        daemon = Daemon(settings, detector, warm_ms, redact)
+        daemon = Daemon(settings, detector, warm_ms, redact, keyring)
         try:
             daemon.run()
         finally:

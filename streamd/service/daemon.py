@@ -8,6 +8,8 @@ from functools import partial
 
 from loguru import logger
 
+from streamd.bus.admission import Admission
+from streamd.bus.keys import Keyring
 from streamd.bus.publisher import Note, Publisher, Wake
 from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError, CrashError, OutputError, StreamdError
@@ -42,7 +44,14 @@ _DRAIN_S = 1.0  # of STOP_S is kept for the worker and the publisher
 class Daemon:
     """Runs a configuration until a signal, a crash, or the end of all its files."""
 
-    def __init__(self, config: Config, detector: Detector, warm_ms: float, redact: Redactor) -> None:
+    def __init__(
+        self,
+        config: Config,
+        detector: Detector,
+        warm_ms: float,
+        redact: Redactor,
+        keyring: Keyring | None = None,
+    ) -> None:
         self._config = config
         self._detector = detector
         self._warm_ms = warm_ms
@@ -60,6 +69,7 @@ class Daemon:
             self._wake,
             self._announcer.run,
             group=config.publish.group,
+            admission=None if keyring is None else Admission(keyring, self._announcer.client_refused),
             times_of=self._times_of,
         )
         beats: dict[str, Callable[[], int]] = {

@@ -15,6 +15,7 @@ import pytest
 
 from streamd import subscribe
 from streamd.bus import wire
+from streamd.bus.admission import Admission
 from streamd.bus.publisher import Note, Publisher, Wake
 from streamd.core.errors import OutputError, StreamdError, UsageError
 from streamd.pipeline.lane import Lane
@@ -27,10 +28,10 @@ from tests.support.zmq_reader import Reader
 class Bench:
     """A publisher that runs, and what feeds it."""
 
-    def __init__(self, bind: str, group: str | None = None) -> None:
+    def __init__(self, bind: str, group: str | None = None, admission: Admission | None = None) -> None:
         wake = Wake()
         self.outbox: Outbox[Note] = Outbox(64, wake)
-        self.publisher = Publisher(bind, self.outbox, wake, "run1", group=group)
+        self.publisher = Publisher(bind, self.outbox, wake, "run1", group=group, admission=admission)
         self.failure: Exception | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
