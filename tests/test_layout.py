@@ -26,7 +26,7 @@ HOMES = {
     "onnx": ["models/graph.py"],
     "google": ["models/graph.py"],  # protobuf's errors, which onnx lets through
     "onnxruntime": ["models/session.py"],
-    "zmq": ["bus/publisher.py", "bus/client.py"],
+    "zmq": ["bus/"],
     "msgspec": ["bus/", "service/"],
     "yaml": ["service/document.py"],
     "pydantic": ["service/"],

@@ -8,12 +8,13 @@ import shutil
 import socket
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import zmq
 
 from streamd.bus import wire
+from streamd.bus.admission import Admission, Door
 from streamd.bus.messages import result_message
 from streamd.core.errors import OutputError
 from streamd.core.timing import StageTimes, now_ns, wall_us
@@ -23,6 +24,7 @@ Note = wire.EventMessage | wire.StatusMessage
 _SEND_QUEUE = 1000  # messages a subscriber may lag before it loses some (countable by `seq`)
 _LINGER_MS = 300  # what is sent but not yet written may hold the exit this long
 _POLL_MS = 1000
+_LONGEST_REQUEST = 1 << 16  # bytes; without a bound a stranger's one message could take all memory
 _GREETED = 100  # subscriptions in a turn: whoever asks without end must not keep results from the others
 
 
@@ -92,10 +94,12 @@ class Publisher:
         run_id: str,
         *,
         group: str | None = None,
+        admission: Admission | None = None,
         times_of: Callable[[str], StageTimes | None] = lambda stream: None,
     ) -> None:
-        self._bind = bind
+        """admission: encrypts the bus, and says who may read; None: everybody who can connect."""
         self._group = group
+        self._admission = admission
         self._outbox = outbox
         self._wake = wake
         self._run_id = run_id
@@ -107,35 +111,58 @@ class Publisher:
         self.beat_ns = now_ns()
         """When the loop last turned: it does so at least each second."""
 
+    def allow(self, clients: Mapping[str, str]) -> None:
+        """Exchange the list of an encrypted bus: public half to name. Any thread; never blocks.
+
+        Who was let in and is not listed any more is cut off. ZeroMQ cannot end one connection alone, so all are
+        ended: the others come back by themselves and see a hole in `seq`.
+        """
+        if self._admission is not None:
+            self._admission.allow(clients)
+            self._wake()
+
     def run(self) -> None:
         """Bind, then publish until the outbox is closed and empty. Raises OutputError when binding fails."""
         context = zmq.Context()
+        door = None if self._admission is None else Door(context, self._admission)
         try:
-            socket_ = context.socket(zmq.XPUB)
-            socket_.setsockopt(zmq.XPUB_VERBOSE, 1)  # tells of each subscription, also of one it has already
-            socket_.setsockopt(zmq.SNDHWM, _SEND_QUEUE)
-            socket_.setsockopt(zmq.LINGER, _LINGER_MS)
-            if self._bind.startswith("tcp://["):
-                socket_.setsockopt(zmq.IPV6, 1)
-            with socket_:
-                self._open(socket_)
-                self.bound.set()
-                self._serve(socket_)
+            while not self._publish(context, door):
+                pass
         finally:
+            if door is not None:
+                door.close()
             context.term()
             self._wake.close()
             self._unlink()
 
+    def _publish(self, context: zmq.Context[zmq.Socket[bytes]], door: Door | None) -> bool:
+        """With one socket; False when it had to be given up and the next one goes on."""
+        with context.socket(zmq.XPUB) as socket_:
+            socket_.setsockopt(zmq.XPUB_VERBOSE, 1)  # tells of each subscription, also of one it has already
+            socket_.setsockopt(zmq.SNDHWM, _SEND_QUEUE)
+            socket_.setsockopt(zmq.LINGER, _LINGER_MS)
+            socket_.setsockopt(zmq.MAXMSGSIZE, _LONGEST_REQUEST)
+            if self.endpoint.startswith("tcp://["):
+                socket_.setsockopt(zmq.IPV6, 1)
+            if door is not None:
+                door.guard(socket_)
+            self._open(socket_)
+            self.bound.set()
+            ended = self._serve(socket_, door)
+            if door is not None and not ended:
+                door.clear(socket_, self.endpoint)
+            return ended
+
     def _open(self, socket_: zmq.Socket[bytes]) -> None:
-        path = _ipc_path(self._bind)
+        path = _ipc_path(self.endpoint)
         if path is not None:
-            _refuse_live_socket(path, self._bind)
+            _refuse_live_socket(path, self.endpoint)
         # The mode is set after the bind: until then nobody but this user may connect.
         mask = os.umask(0o177) if path is not None else None
         try:
-            socket_.bind(self._bind)
+            socket_.bind(self.endpoint)
         except zmq.ZMQError as error:
-            raise OutputError(_bind_failure(self._bind, error)) from error
+            raise OutputError(_bind_failure(self.endpoint, error)) from error
         finally:
             if mask is not None:
                 os.umask(mask)
@@ -143,8 +170,11 @@ class Publisher:
             _open_to_group(path, self._group)
         self.endpoint = socket_.getsockopt_string(zmq.LAST_ENDPOINT)
 
-    def _serve(self, socket_: zmq.Socket[bytes]) -> None:
+    def _serve(self, socket_: zmq.Socket[bytes], door: Door | None) -> bool:
+        """Until the outbox is closed and empty; False as soon as the socket holds somebody who may not read."""
         poller = zmq.Poller()
+        if door is not None:
+            door.register(poller)
         poller.register(socket_, zmq.POLLIN)
         poller.register(self._wake.fileno(), zmq.POLLIN)
         items: list[Result | Note] | None = []
@@ -158,9 +188,13 @@ class Publisher:
                 self._wake.clear()
             if socket_ in ready:
                 self._greet(socket_)
+            if door is not None:
+                door.attend()
+                if door.holds_a_stranger():
+                    return False
             items = self._outbox.take(0)
             if items is None:
-                return
+                return True
             for item in items:
                 self._send(socket_, item)
 
@@ -189,7 +223,7 @@ class Publisher:
                     socket_.send_multipart((topic, message))
 
     def _unlink(self) -> None:
-        path = _ipc_path(self._bind)
+        path = _ipc_path(self.endpoint)
         if path is not None and self.bound.is_set():
             path.unlink(missing_ok=True)
 

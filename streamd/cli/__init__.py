@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from streamd.cli import check, demo, detect, inspect, probe, run, service, tail
+from streamd.cli import check, demo, detect, inspect, keys, probe, run, service, tail
 from streamd.core.errors import StreamdError
 
 # Plain help: typer's rich help would triple the time of `streamd --help`.
@@ -35,6 +35,7 @@ _VERBS: dict[str, Callable[..., None]] = {
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
 app.add_typer(service.app, name="service")
+app.add_typer(keys.app, name="keys")
 # The base of typer's own refusals; newer typers bring it along, older ones take it from click.
 _CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 

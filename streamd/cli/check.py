@@ -35,7 +35,7 @@ def check(
         return
     try:
         reading = read(config, tables=known_names())
-        if faults := inspection.absent_files(reading):
+        if faults := inspection.absent_files(reading) + inspection.key_faults(reading):
             raise ConfigFaultsError(faults)
         # The class names that streams keep, and the labels, can only be checked against the model itself.
         model = describe_configured(reading.config.model)

@@ -58,14 +58,24 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps) ->
     from streamd.service.daemon import Daemon
     from streamd.service.fleet import RunningModel
     from streamd.service.host import Host
+    from streamd.service.inspection import exposures, keyring_of
     from streamd.service.start import build_detector
     from streamd.service.systemd import Notifier
 
+    for line in exposures(settings):
+        logger.warning("{}", line)
+    # Before the model, which may take minutes: a wrong key file is told of at once.
+    keyring = keyring_of(settings)
+    if keyring is not None:
+        redact.learn({keyring.server.secret})
+        for line in keyring.notes:
+            logger.warning("{}", line)
     notifier = Notifier(os.environ, redact)
     model = describe_configured(settings.model)
     options = runtime_options(settings.runtime, settings.batch)
     with build_detector(model, options, notifier.building) as (detector, warm_ms):
-        daemon = Daemon(settings, RunningModel(detector, warm_ms), Host(path, redact, hang_ups, notifier))
+        host = Host(path, redact, hang_ups, notifier, keyring)
+        daemon = Daemon(settings, RunningModel(detector, warm_ms), host)
         try:
             daemon.run()
         finally:

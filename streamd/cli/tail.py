@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,13 @@ def tail(
         float | None,
         typer.Option("--timeout", metavar="S", help="Give up after S seconds without a message."),
     ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", metavar="NAME.key_secret", help="This client's keys, for an encrypted bus."),
+    ] = None,
+    server_key: Annotated[
+        Path | None, typer.Option("--server-key", metavar="server.key", help="The daemon's public key.")
+    ] = None,
 ) -> None:
     """Print results and events of a running daemon; waits for one that is not there yet.
 
@@ -26,16 +34,15 @@ def tail(
 
     from streamd.bus.client import messages
 
-    with messages(endpoint, stream=stream, timeout_s=timeout) as feed:
+    with messages(endpoint, stream=stream, timeout_s=timeout, keys=keys, server_key=server_key) as feed:
         try:
             for topic, body in feed:
                 line = body.decode() if json else _line(topic, body)
                 if line:
                     print(line, flush=True)
         except TimeoutError as error:
-            raise StreamdError(
-                f"{endpoint}: {error}; is a daemon running, and does its publish.bind say the same?"
-            ) from error
+            ask = "" if feed.hint else "; is a daemon running, and does its publish.bind say the same?"
+            raise StreamdError(f"{endpoint}: {error}{ask}") from error
         except KeyboardInterrupt:
             sys.exit(0)
 

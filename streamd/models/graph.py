@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import onnx
@@ -91,11 +92,12 @@ def _weight_files(model: onnx.ModelProto, path: Path) -> list[Path]:
     """The files of external weights. They must lie in the model's folder: it may not read just any file."""
     folder = path.parent.resolve()
     names = set()
-    for tensor in _tensors(model.graph):
+    constants = (_constants(function.node) for function in model.functions)
+    for tensor in chain(_tensors(model.graph), *constants):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            names.add(
-                next((_text(entry.value) for entry in tensor.external_data if entry.key == "location"), "")
-            )
+            # Every one that is named: ONNX Runtime reads the last, other readers the first.
+            found = {_text(entry.value) for entry in tensor.external_data if entry.key == "location"}
+            names |= found or {""}
     files = []
     for name in sorted(names):
         if not name or "\0" in name or PurePosixPath(name).is_absolute():
@@ -128,7 +130,11 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     for sparse in graph.sparse_initializer:
         yield sparse.values
         yield sparse.indices
-    for node in graph.node:
+    yield from _constants(graph.node)
+
+
+def _constants(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t

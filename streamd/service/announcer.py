@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 
+from loguru import logger
 from msgspec import UNSET
 
 from streamd.bus import wire
@@ -45,6 +46,11 @@ class Announcer:
     def daemon(self, event: wire.DaemonEventName, detail: str | None) -> None:
         """An event of the whole daemon."""
         self._post(self._note(event, detail))
+
+    def client_refused(self, detail: str) -> None:
+        """Clients that the encrypted bus let not in, in sum."""
+        logger.warning("refused on the bus: {}", detail)
+        self.daemon("client_refused", detail)
 
     def _post(self, note: wire.EventMessage) -> None:
         with self._lock:

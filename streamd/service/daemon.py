@@ -8,6 +8,7 @@ from functools import partial
 
 from loguru import logger
 
+from streamd.bus.admission import Admission
 from streamd.bus.publisher import Note, Publisher, Wake
 from streamd.core.crew import Crew
 from streamd.core.errors import CrashError, OutputError, StreamdError
@@ -46,13 +47,14 @@ class Daemon:
         self._outbox: Outbox[Note] = Outbox(_OUTBOX, self._wake)
         self._rings = Rings()
         self._announcer = Announcer(self._outbox, redact)
-        self._fleet = Fleet(model, self._rings, self._announcer.stream)
+        admission = None if host.keyring is None else Admission(host.keyring, self._announcer.client_refused)
         self._publisher = Publisher(
             config.publish.bind,
             self._outbox,
             self._wake,
             self._announcer.run,
             group=config.publish.group,
+            admission=admission,
             times_of=self._times_of,
         )
         beats: dict[str, Callable[[], int]] = {
@@ -69,7 +71,8 @@ class Daemon:
         self.worker: Worker = Worker(
             model.detector, self._rings, self._outbox, on_batch=self._vitals.count_batch
         )
-        self._reload = Reload(config, model, self._fleet, self.worker, host)
+        self._fleet = Fleet(model, self._rings, self.worker, self._announcer.stream)
+        self._reload = Reload(config, model, self._fleet, admission, host)
         self._reporter = StatusReporter(self._announcer.run)
 
     def run(self) -> None:

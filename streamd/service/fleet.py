@@ -15,6 +15,7 @@ from streamd.models.selection import Rules
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ring import Rings
 from streamd.pipeline.slots import ModelInput, SlotPool
+from streamd.pipeline.worker import Worker
 from streamd.service.config import Stream as StreamConfig
 from streamd.service.configured import rules_of
 from streamd.service.streams import Announce, Stream
@@ -63,9 +64,10 @@ class Difference:
 class Fleet:
     """Every running stream. For the main thread, but `streams`, which any thread may read."""
 
-    def __init__(self, model: RunningModel, rings: Rings, announce: Announce) -> None:
+    def __init__(self, model: RunningModel, rings: Rings, worker: Worker, announce: Announce) -> None:
         self._model = model
         self._rings = rings
+        self._worker = worker
         self._announce = announce
         self._epochs: dict[str, int] = {}
         self.streams: Mapping[str, Stream] = {}
@@ -102,10 +104,13 @@ class Fleet:
         for config in difference.added:
             self._run(self.streams[config.id], crew)
 
-    def adopting(self, model: RunningModel, configs: Iterable[StreamConfig]) -> Callable[[], None]:
-        """What lets the running streams prepare their pictures for this model, to be called between two batches.
+    def exchange(
+        self, model: RunningModel, configs: Iterable[StreamConfig], moved: Callable[[], None]
+    ) -> None:
+        """Let the worker run this model from the next batch on, and the streams prepare their pictures for it.
 
-        It only assigns; any thread may call it. Raises ConfigError when a stream does not fit the model.
+        Never blocks; `moved` is called in the worker's thread when it is done, and the former model is nobody's.
+        Raises ConfigError when a stream does not fit the model.
         """
         moves = []
         for config in configs:
@@ -118,8 +123,9 @@ class Fleet:
             self._model = model
             for lane, slots, rules in moves:
                 lane.slots, lane.rules = slots, rules
+            moved()
 
-        return adopt
+        self._worker.exchange(model.detector, model.number, adopt)
 
     def leave(self) -> None:
         """Ask every decoder to end. Never blocks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamd.bus.keys import Keyring
 from streamd.core.secrets import Redactor
 from streamd.service.signals import HangUps
 from streamd.service.systemd import Notifier
@@ -12,9 +13,10 @@ from streamd.service.systemd import Notifier
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The file to read again, who hides secrets, who heard SIGHUP, and who tells systemd."""
+    """The file to read again, who hides secrets, who heard SIGHUP, who tells systemd, and the keys of the bus."""
 
     path: Path
     redact: Redactor = field(default_factory=Redactor)
     hang_ups: HangUps = field(default_factory=HangUps)
     notifier: Notifier = field(default_factory=lambda: Notifier({}))
+    keyring: Keyring | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from streamd.bus.keys import Keyring, KeysError, read_keyring
 from streamd.service.config import Config, Stream
 from streamd.service.faults import Fault, KeyPath
 from streamd.service.loading import Reading
@@ -23,6 +25,23 @@ def absent_files(reading: Reading) -> tuple[Fault, ...]:
         for keys, path, shown in _files(reading.config)
         if not os.access(path, os.R_OK)
     )
+
+
+def key_faults(reading: Reading) -> tuple[Fault, ...]:
+    """A fault for everything that is wrong in the folder of keys, if one is named."""
+    try:
+        keyring_of(reading.config)
+    except KeysError as error:
+        at = ("publish", "curve")
+        return tuple(
+            reading.document.fault(at, problem.text, missing=problem.missing) for problem in error.problems
+        )
+    return ()
+
+
+def keyring_of(config: Config) -> Keyring | None:
+    """The keys that the results are encrypted with; None without encryption. Raises KeysError."""
+    return None if config.publish.curve is None else read_keyring(config.publish.curve)
 
 
 def _files(config: Config) -> Iterator[tuple[KeyPath, Path, bool]]:
@@ -47,12 +66,35 @@ def summary(config: Config) -> list[str]:
         f"batches of up to {config.batch.limit}",
         f"{len(running)} of {len(config.streams)} streams enabled",
         *map(_stream_line, running),
-        f"results on {config.publish.bind}",
+        _results_line(config),
         f"metrics on {config.metrics.listen}" if config.metrics.listen else "metrics off",
     ]
-    if config.publish.bind.startswith("tcp://") and not _is_loopback(config.publish.bind):
-        lines.append("anyone who reaches this address can read the results: they are not encrypted")
+    return lines + [f"WARNING: {line}" for line in exposures(config)]
+
+
+def exposures(config: Config) -> list[str]:
+    """What strangers on the network could read, a line each."""
+    lines = []
+    bind, listen = config.publish.bind, config.metrics.listen
+    if bind.startswith("tcp://") and config.publish.curve is None and not _is_loopback(bind):
+        lines.append(
+            f"publish.bind: {bind}: anyone who reaches this address can read all results: they are not encrypted; "
+            "set publish.curve, or bind to 127.0.0.1 or ipc://"
+        )
+    if listen is not None and not _is_loopback(listen):
+        lines.append(
+            f"metrics.listen: {listen}: anyone who reaches this address can read metrics and the state of all "
+            "streams: there is no password; listen on 127.0.0.1, or let a firewall choose who may ask"
+        )
     return lines
+
+
+def _results_line(config: Config) -> str:
+    keyring = keyring_of(config)
+    if keyring is None:
+        return f"results on {config.publish.bind}"
+    names = ", ".join(sorted(keyring.clients.values())) or "nobody"
+    return f"results on {config.publish.bind}, encrypted, for {names}"
 
 
 def _stream_line(stream: Stream) -> str:
@@ -60,6 +102,10 @@ def _stream_line(stream: Stream) -> str:
     return f"stream {stream.id}: {_INTENTS[stream.intent]}{age}, from {stream.shown_url}"
 
 
-def _is_loopback(endpoint: str) -> bool:
-    host = endpoint.removeprefix("tcp://").rpartition(":")[0]
-    return host in ("localhost", "[::1]") or host.startswith("127.")
+def _is_loopback(address: str) -> bool:
+    """Of tcp://HOST:PORT or HOST:PORT. A name other than localhost may lead anywhere, `127.0.0.1.example` too."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -31,10 +31,7 @@ class NotYet:
     answer: str
 
 
-NOT_YET = (
-    NotYet("publish.curve", bool, "CURVE is not in this version yet; leave it null"),
-    NotYet("publish.frames", bool, "pictures are not in this version yet; leave it null"),
-)
+NOT_YET = (NotYet("publish.frames", bool, "pictures are not in this version yet; leave it null"),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,16 @@ from typing import TypeAlias
 from loguru import logger
 
 from streamd.bus import wire
+from streamd.bus.admission import Admission
+from streamd.bus.keys import Keyring
 from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError, StreamdError
-from streamd.pipeline.worker import Worker
 from streamd.service import loading, logging
 from streamd.service.config import Config, Model
 from streamd.service.configured import describe_configured, known_names, runtime_options
 from streamd.service.fleet import Fleet, RunningModel
 from streamd.service.host import Host
+from streamd.service.inspection import keyring_of
 from streamd.service.start import open_detector
 from streamd.service.values import Section
 
@@ -40,8 +42,9 @@ Tell: TypeAlias = Callable[[wire.DaemonEventName, str | None], None]
 class Building:
     """A model that is built and warmed in the thread `build`, and what came of it."""
 
-    def __init__(self, config: Config, number: int) -> None:
+    def __init__(self, config: Config, keyring: Keyring | None, number: int) -> None:
         self.config = config
+        self.keyring = keyring
         self.files = _files_of(config.model)
         self._number = number
         self.model: RunningModel | None = None
@@ -70,11 +73,13 @@ class Building:
 class Reload:
     """Applies the file anew when asked to. For the main thread, but `ask`."""
 
-    def __init__(self, config: Config, model: RunningModel, fleet: Fleet, worker: Worker, host: Host) -> None:
+    def __init__(
+        self, config: Config, model: RunningModel, fleet: Fleet, admission: Admission | None, host: Host
+    ) -> None:
         self._config = config
         self._files = _files_of(config.model)
         self._fleet = fleet
-        self._worker = worker
+        self._admission = admission
         self._host = host
         self._asked = False
         self._building: Building | None = None
@@ -119,17 +124,25 @@ class Reload:
             fixed = _needing_restart(self._config, config)
             if fixed:
                 raise ConfigError(f"needs a restart: {', '.join(fixed)}")
+            keyring = self._keyring(config)
             if not _same_session(self._config, config) or _files_of(config.model) != self._files:
-                self._build(config, crew, tell)
+                self._build(config, keyring, crew, tell)
                 return
             _check(self.model, config)
         except StreamdError as error:
             self._refuse(error, tell)
             return
-        self._apply(config, crew, tell)
+        self._apply(config, keyring, crew, tell)
 
-    def _build(self, config: Config, crew: Crew, tell: Tell) -> None:
-        self._building = Building(config, self.model.number + 1)
+    def _keyring(self, config: Config) -> Keyring | None:
+        """The keys as they are now. Raises KeysError, and ConfigError when the daemon's own are others."""
+        keyring = keyring_of(config)
+        if keyring is not None and self._admission is not None and keyring.server != self._admission.server:
+            raise ConfigError("needs a restart: publish.curve (its server key is another)")
+        return keyring
+
+    def _build(self, config: Config, keyring: Keyring | None, crew: Crew, tell: Tell) -> None:
+        self._building = Building(config, keyring, self.model.number + 1)
         tell("model_building", config.model.path.name)
         logger.info("building {}; {} runs on meanwhile", config.model.path.name, self.model.detector.name)
         crew.start("build", self._building.run)
@@ -141,20 +154,19 @@ class Reload:
                 raise building.fault
             assert building.model is not None
             _check(building.model, building.config)
-            adopt = self._fleet.adopting(building.model, building.config.streams)
+            swapped = threading.Event()
+
+            def moved() -> None:
+                swapped.set()
+                crew.nudge()
+
+            self._fleet.exchange(building.model, building.config.streams, moved)
         except StreamdError as error:
             building.close()
             self._building = None
             self._refuse(error, tell)
             return
-        self._swapped = swapped = threading.Event()
-
-        def adopted() -> None:
-            adopt()
-            swapped.set()
-            crew.nudge()
-
-        self._worker.exchange(building.model.detector, building.model.number, adopted)
+        self._swapped = swapped
 
     def _exchanged(self, building: Building, crew: Crew, tell: Tell) -> None:
         assert building.model is not None
@@ -166,9 +178,11 @@ class Reload:
         self._files = building.files
         self._building = self._swapped = None
         tell("model_ready", f"{self.model.detector.name} on {self.model.detector.provider}")
-        self._apply(building.config, crew, tell)
+        self._apply(building.config, building.keyring, crew, tell)
 
-    def _apply(self, config: Config, crew: Crew, tell: Tell) -> None:
+    def _apply(self, config: Config, keyring: Keyring | None, crew: Crew, tell: Tell) -> None:
+        if self._admission is not None and keyring is not None:
+            self._admission.allow(keyring.clients)
         difference = self._fleet.difference(config.streams)
         self._fleet.apply(difference, config.streams, crew)
         if config.log != self._config.log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import stat
@@ -15,6 +16,7 @@ import pytest
 
 from streamd import subscribe
 from streamd.bus import wire
+from streamd.bus.admission import Admission
 from streamd.bus.publisher import Note, Publisher, Wake
 from streamd.core.errors import OutputError, StreamdError, UsageError
 from streamd.pipeline.lane import Lane
@@ -27,10 +29,10 @@ from tests.support.zmq_reader import Reader
 class Bench:
     """A publisher that runs, and what feeds it."""
 
-    def __init__(self, bind: str, group: str | None = None) -> None:
+    def __init__(self, bind: str, group: str | None = None, admission: Admission | None = None) -> None:
         wake = Wake()
         self.outbox: Outbox[Note] = Outbox(64, wake)
-        self.publisher = Publisher(bind, self.outbox, wake, "run1", group=group)
+        self.publisher = Publisher(bind, self.outbox, wake, "run1", group=group, admission=admission)
         self.failure: Exception | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -212,6 +214,17 @@ def test_an_ipc_socket_is_for_owner_and_group_and_is_never_taken_over(tmp_path: 
         assert "is in use" in failure_of(endpoint)
         settle(bench, reader)
     assert not (tmp_path / "bus").exists()
+
+
+def test_an_ipc_socket_belongs_to_the_configured_group(tmp_path: Path) -> None:
+    others = [entry for entry in grp.getgrall() if entry.gr_gid != os.getegid()]
+    if os.geteuid() != 0:  # then only into a group that one is in
+        others = [entry for entry in others if entry.gr_gid in os.getgroups()]
+    group = others[0] if others else grp.getgrgid(os.getegid())
+    with running(f"ipc://{tmp_path}/bus", group.gr_name) as bench, Reader(bench.publisher.endpoint) as reader:
+        settle(bench, reader)
+        status = os.stat(tmp_path / "bus")
+        assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (group.gr_gid, 0o660)
 
 
 def test_a_leftover_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:

@@ -232,6 +232,31 @@ def test_external_weights_elsewhere_are_refused(location: str, tmp_path: Path) -
         read_graph(external(folder / "m.onnx", location))
 
 
+def test_a_second_location_and_one_inside_a_function_are_looked_at_too(tmp_path: Path) -> None:
+    """ONNX Runtime takes the last of several locations; and a function of the model's own has constants too."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"x")
+    path = external(folder / "m.onnx", "weights.bin")
+    model = onnx.load_model_from_string(path.read_bytes())
+    tensor = next(one for one in model.graph.initializer if one.external_data)
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../secret.bin"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="weights lie outside"):
+        read_graph(path)
+    hidden = onnx.TensorProto(data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    entry = hidden.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+    constant = helper.make_node("Constant", [], ["c"], value=hidden)
+    model = PLAIN.proto()
+    function = helper.make_function("own", "f", [], ["c"], [constant], [helper.make_opsetid("", 17)])
+    model.functions.append(function)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="weights"):
+        read_graph(path)
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     """Protobuf hands them out as bytes."""
     content = dataclasses.replace(PLAIN, metadata={"imgsz": "320"}).proto().SerializeToString()

@@ -123,7 +123,7 @@ def stream(settings: str) -> str:
         (stream("intent: fast"), 5, "streams.gate.intent", "one of auto, live, every"),
         (stream("enabled: yes"), 5, "streams.gate.enabled", "true or false"),
         (stream("video: -1"), 5, "streams.gate.video", "must be best, or"),
-        (GOOD + "publish: {curve: keys}\n", 5, "publish.curve", "not in this version yet; leave it null"),
+        (GOOD + "publish: {curve: true}\n", 5, "publish.curve", "must be a path"),
         (GOOD + "publish: {frames: 'tcp://h:1'}\n", 5, "publish.frames", "not in this version yet"),
         ("model: {path: m}\nstreams:\n  a: {url: 'test:bars'}\n", 3, "streams.a.url", "after a question mark"),
         ("model: {path: m}\nstreams:\n  a: {url: 'test:?rate=0'}\n", 3, "streams.a.url", "rate=25, above 0"),

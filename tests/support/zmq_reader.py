@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
+import zmq.auth
 
 
 class Reader:
-    """Subscribes to `prefix` of `endpoint` in its own thread; `messages` grows as they come."""
+    """Subscribes to `prefix` of `endpoint` in its own thread; `messages` grows as they come.
 
-    def __init__(self, endpoint: str, prefix: bytes = b"") -> None:
+    keys: the client's file and the server's, read by pyzmq and not by streamd.
+    """
+
+    def __init__(self, endpoint: str, prefix: bytes = b"", keys: tuple[Path, Path] | None = None) -> None:
+        self._keys = keys
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self._changed = threading.Condition()
         self._end = threading.Event()
@@ -23,6 +29,9 @@ class Reader:
     def _read(self, endpoint: str, prefix: bytes) -> None:
         with zmq.Context() as context, context.socket(zmq.SUB) as socket:
             socket.setsockopt(zmq.LINGER, 0)
+            if self._keys is not None:
+                socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(self._keys[0])
+                socket.curve_serverkey, _ = zmq.auth.load_certificate(self._keys[1])
             socket.connect(endpoint)
             socket.subscribe(prefix)
             while not self._end.is_set():

@@ -1,0 +1,160 @@
+"""The encrypted bus of a real daemon: who reads, who is refused and told of, and how the daemon ends without keys."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import zmq
+import zmq.auth
+
+from streamd.bus.keymaking import make_client, make_server
+from tests.support.command import fails, run
+from tests.support.daemon import RunningDaemon, write_config
+from tests.support.number_model import make_number_model
+from tests.support.zmq_reader import Reader
+
+WIRE = (Path(__file__).parent.parent.parent / "docs" / "WIRE.md").read_text()
+ENDLESS = {"a": {"url": "test:?rate=25"}}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A daemon with keys; alice is listed, mallory has keys and is not."""
+    make_server(tmp_path / "keys", force=False)
+    make_client("alice", tmp_path / "keys", tmp_path, force=False)
+    make_client("mallory", None, tmp_path, force=False)
+    model = make_number_model(tmp_path / "m.onnx")
+    return write_config(tmp_path / "c.yaml", model, ENDLESS, publish={"curve": "keys"})
+
+
+def refusals(reader: Reader) -> list[str]:
+    return [m["detail"] for m in reader.of("_daemon/events") if m["event"] == "client_refused"]
+
+
+def test_a_listed_client_reads_and_others_are_refused_and_told_of(config: Path, tmp_path: Path) -> None:
+    server = tmp_path / "keys" / "server.key"
+    with (
+        RunningDaemon(config) as daemon,
+        Reader(daemon.endpoint, keys=(tmp_path / "alice.key_secret", server)) as alice,
+    ):
+        assert alice.wait(lambda messages: sum(topic.endswith("results") for topic, _ in messages) > 5)
+        told = fails(
+            run("tail", daemon.endpoint, "--keys", tmp_path / "mallory.key_secret", "--server-key", server),
+            1,
+            "the daemon refused the key of mallory",
+        )
+        public, secret = zmq.auth.load_certificate(tmp_path / "mallory.key_secret")
+        assert secret is not None
+        assert secret.decode() not in told
+        assert alice.wait(lambda _: bool(refusals(alice)))
+        assert refusals(alice)[0] == f"127.0.0.1 with the key {public.decode()[:8]}..., which is not listed"
+        plain = run("tail", daemon.endpoint, "--timeout", "2")
+        fails(plain, 1, "encrypted")
+        # Told of in the next sum, 10 s later, or when the daemon ends.
+        so_far = len(alice.of("/results"))
+        assert alice.wait(lambda _: len(alice.of("/results")) > so_far + 5)
+        shown = run("keys", "list", tmp_path / "keys").stdout
+        assert daemon.stop() == 0
+    log = "\n".join(daemon.log)
+    assert re.search(
+        r"WARNING +refused on the bus: 127\.0\.0\.1 with the key .{8}\.\.\., which is not listed", log
+    )
+    assert "a connection that ended before it was encrypted" in log
+    own = zmq.auth.load_certificate(tmp_path / "keys" / "server.key_secret")[1]
+    assert own is not None
+    assert own.decode() not in log + shown + repr(alice.messages)
+
+
+def test_fifty_refused_clients_are_few_events_and_nobody_else_suffers(config: Path, tmp_path: Path) -> None:
+    server = tmp_path / "keys" / "server.key"
+    with (
+        RunningDaemon(config) as daemon,
+        Reader(daemon.endpoint, keys=(tmp_path / "alice.key_secret", server)) as alice,
+    ):
+        assert alice.wait(lambda messages: sum(topic.endswith("results") for topic, _ in messages) > 5)
+        strangers = [Reader(daemon.endpoint) for _ in range(25)]
+        strangers += [
+            Reader(daemon.endpoint, keys=(tmp_path / "mallory.key_secret", server)) for _ in range(25)
+        ]
+        assert alice.wait(lambda _: bool(refusals(alice)))
+        so_far = len(alice.of("/results"))
+        assert alice.wait(lambda _: len(alice.of("/results")) > so_far + 50)
+        for stranger in strangers:
+            stranger.close()
+            assert stranger.messages == []
+        assert 1 <= len(refusals(alice)) <= 5
+        seqs = [m["seq"] for m in alice.of("/results")]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        assert daemon.stop() == 0
+    assert len([line for line in daemon.log if "refused on the bus" in line]) <= 6
+
+
+def test_keys_that_cannot_be_used_end_the_start_with_one_line(config: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "keys" / "server.key_secret"
+    secret.chmod(0o644)
+    fails(
+        run("run", "-c", config), 1, "server.key_secret: mode 0644 opens the secret key to others; chmod 600 "
+    )
+    secret.chmod(0o600)
+    text = secret.read_text()
+    secret.write_text((tmp_path / "keys" / "server.key").read_text())
+    fails(run("run", "-c", config), 2, "holds no secret key, only the public half")
+    secret.write_text(text)
+    (tmp_path / "keys" / "clients" / "alice.key").write_bytes(b"\0\xff" * 40)
+    fails(run("run", "-c", config), 2, "clients/alice.key: is no key file")
+
+
+def test_the_example_in_the_documentation_reads_an_encrypted_bus(config: Path, tmp_path: Path) -> None:
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", WIRE, re.DOTALL) if "curve" in block]
+    with RunningDaemon(config) as daemon:
+        told = code.replace("tcp://127.0.0.1:5560", daemon.endpoint)
+        told = told.replace('"server.key"', '"keys/server.key"')
+        assert told.count("keys/server.key") == 1
+        command = [sys.executable, "-P", "-u", "-c", told]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as subscriber:
+            assert subscriber.stdout is not None
+            lines = [subscriber.stdout.readline() for _ in range(10)]
+            subscriber.kill()
+        assert all(line.startswith("streamd/") for line in lines), lines
+        assert [line for line in lines if line.startswith("streamd/a/results {")]
+        assert daemon.stop() == 0
+    assert "streamd" not in re.sub(r'"[^"]*"', "", code)
+
+
+@pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "ipc://{}/bus"])
+def test_a_second_daemon_on_one_endpoint_leaves_the_first_alone(tmp_path: Path, bind: str) -> None:
+    model = make_number_model(tmp_path / "m.onnx")
+    one = write_config(tmp_path / "c.yaml", model, ENDLESS, publish={"bind": bind.format(tmp_path)})
+    with RunningDaemon(one) as daemon, Reader(daemon.endpoint) as reader:
+        two = write_config(tmp_path / "d.yaml", model, ENDLESS, publish={"bind": daemon.endpoint})
+        second = run("run", "-c", two)
+        assert second.returncode == 1
+        assert [line for line in second.stderr.splitlines() if "streamd: " in line] == [
+            next(line for line in second.stderr.splitlines() if f"{daemon.endpoint} is in use; stop" in line)
+        ]
+        so_far = len(reader.of("/results"))
+        assert reader.wait(lambda _: len(reader.of("/results")) > so_far + 10)
+        with Reader(daemon.endpoint) as late:
+            assert late.wait(lambda messages: any(topic.endswith("results") for topic, _ in messages))
+        seqs = [m["seq"] for m in reader.of("/results")]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        assert daemon.stop() == 0
+
+
+def test_public_addresses_without_encryption_are_warned_of(config: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    open_ = write_config(
+        tmp_path / "d.yaml", model, ENDLESS, publish={"bind": "tcp://*:0"}, metrics={"listen": "0.0.0.0:0"}
+    )
+    with RunningDaemon(open_) as daemon:
+        assert daemon.stop() == 0
+    warnings = [line for line in daemon.log if "WARNING" in line]
+    assert [line for line in warnings if "publish.bind: tcp://*:0: anyone who reaches" in line]
+    assert [line for line in warnings if "metrics.listen: 0.0.0.0:0: anyone who reaches" in line]
+    with RunningDaemon(config) as daemon:
+        assert daemon.stop() == 0
+    assert not [line for line in daemon.log if "anyone who reaches" in line]
