@@ -118,6 +118,9 @@ class Daemon:
             crew.start("http", partial(server.run, crew.stop))
             logger.info("metrics on port {}", server.port)
         crew.start("infer", self.worker.run)
+        # Before anybody is told: whoever asks for the streams after that finds them.
+        streams = self._config.streams
+        self._fleet.apply(self._fleet.difference(streams), streams, crew)
         self._vitals.ready.set()
         self._announcer.daemon("ready", f"publishing on {self._publisher.endpoint}")
         detector = self._reload.model.detector
@@ -131,8 +134,6 @@ class Daemon:
             self._publisher.endpoint,
         )
         self._notifier.ready(f"ready: {detector.name} on {detector.provider}")
-        streams = self._config.streams
-        self._fleet.apply(self._fleet.difference(streams), streams, crew)
 
     def _all_played(self, crew: Crew) -> bool:
         """Whether all that there is are files, and each has ended."""

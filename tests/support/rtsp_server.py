@@ -81,6 +81,10 @@ class Server:
         """Halt the process: its connections stay open and nothing comes any more."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Let a frozen process go on."""
+        self._process.send_signal(signal.SIGCONT)
+
 
 def missing() -> str | None:
     """Why no server can be started here, with the command that mends it; None when one can."""
