@@ -90,6 +90,7 @@ class Door:
         self._context = context
         self._admission = admission
         self._refusals = Refusals()
+        self._sockets = 0
         self._inside: set[bytes] = set()
         self._compared: Mapping[bytes, str] = admission.clients
         self._events: zmq.Socket[bytes] | None = None
@@ -106,8 +107,9 @@ class Door:
         # Without it a server that has nobody to ask lets everybody in.
         socket_.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         socket_.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
-        # Each socket has its own name for it: the one before may not be gone yet.
-        address = f"inproc://handshakes-{id(socket_)}"
+        # Another name for each socket: the one before may not be gone yet.
+        self._sockets += 1
+        address = f"inproc://handshakes-{self._sockets}"
         socket_.monitor(address, _FAILED | zmq.EVENT_CLOSED)
         self._events = self._context.socket(zmq.PAIR)
         self._events.setsockopt(zmq.LINGER, 0)
