@@ -200,7 +200,7 @@ def test_key_files_that_a_client_mixes_up_are_one_line(keys: Keys, tmp_path: Pat
         subscribe(keys=own, server_key=server)
 
 
-@pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "ipc://{}/bus"])
+@pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "tcp://*:0", "ipc://{}/bus"])
 def test_a_changed_list_holds_at_once(keys: Keys, tmp_path: Path, bind: str) -> None:
     told: list[str] = []
     with encrypted(keys, told, bind.format(tmp_path)) as bench:

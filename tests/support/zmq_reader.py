@@ -29,6 +29,7 @@ class Reader:
     def _read(self, endpoint: str, prefix: bytes) -> None:
         with zmq.Context() as context, context.socket(zmq.SUB) as socket:
             socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.IPV6, endpoint.startswith("tcp://["))
             if self._keys is not None:
                 socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(self._keys[0])
                 socket.curve_serverkey, _ = zmq.auth.load_certificate(self._keys[1])
