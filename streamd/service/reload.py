@@ -144,6 +144,7 @@ class Reload:
     def _build(self, config: Config, keyring: Keyring | None, crew: Crew, tell: Tell) -> None:
         self._building = Building(config, keyring, self.model.number + 1)
         tell("model_building", config.model.path.name)
+        self._host.notifier.remark(f"building {config.model.path.name}")
         logger.info("building {}; {} runs on meanwhile", config.model.path.name, self.model.detector.name)
         crew.start("build", self._building.run)
 

@@ -12,6 +12,8 @@ from streamd.core.timing import now_ns
 
 _EXTEND_US = 30_000_000
 """Each time an engine's build shows that it goes on, systemd waits this much longer."""
+_EXTEND_RELOAD_US = 10_000_000
+"""The same for a reload. systemd puts off the watchdog as well: so not longer than any watchdog worth setting."""
 _LONGEST_BUILD_NS = 2 * 3600 * 1_000_000_000
 """An engine that is not there after two hours hangs: from then on the unit's start time-out counts."""
 _LONGEST_TEXT = 500
@@ -31,16 +33,19 @@ class Notifier:
         self._redact = redact
         self._watched = _watchdog_asked(environ)
         self._fed_ns = now_ns()
+        self._reloading = False
         self._text = ""
         self._remark: str | None = None
         self._owed: deque[str] = deque(maxlen=_OWED)
 
     def ready(self, status: str | None = None) -> None:
         """Started up, or done with reloading."""
+        self._reloading = False
         self._tell("READY=1", status)
 
     def reloading(self, status: str | None = None) -> None:
         """A reload begins; `ready` ends it, also when it was refused."""
+        self._reloading = True
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={now_ns() // 1000}", status)
 
     def stopping(self) -> None:
@@ -58,14 +63,19 @@ class Notifier:
         self.status(self._text)
 
     def progress(self, beats_ns: Iterable[int]) -> None:
-        """Feed the watchdog, when each thread has turned since it was fed last.
+        """Feed the watchdog, and let a reload take longer, when each thread has turned since this was done last.
 
         beats_ns: monotonic times of the threads' last turns. So no feed stands for anything but progress, and
         systemd acts WatchdogSec= after the first of them stopped turning.
         """
-        if self._watched and all(beat_ns > self._fed_ns for beat_ns in beats_ns):
-            self._fed_ns = now_ns()
-            self._send("WATCHDOG=1")
+        if not all(beat_ns > self._fed_ns for beat_ns in beats_ns):
+            return
+        self._fed_ns = now_ns()
+        feed = ["WATCHDOG=1"] if self._watched else []
+        if self._reloading:
+            feed.append(f"EXTEND_TIMEOUT_USEC={_EXTEND_RELOAD_US}")
+        if feed:
+            self._send("\n".join(feed))
 
     def building(self, since_ns: int, text: str) -> None:
         """Starting takes longer: an engine is built since this monotonic time."""

@@ -77,6 +77,25 @@ def test_the_watchdog_is_fed_when_each_has_turned_since() -> None:
         assert len(systemd.of("WATCHDOG")) == 2
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_reload_may_take_as_long_as_there_is_progress(watched: bool) -> None:
+    """systemd puts off the watchdog as well: so time is asked for with a feed, and without progress not at all."""
+    with NotifySocket() as systemd:
+        notifier = Notifier({"NOTIFY_SOCKET": systemd.address, **(WATCHED if watched else {})})
+        stale = now_ns()
+        notifier.reloading()
+        notifier.progress([now_ns()])
+        notifier.progress([stale])
+        notifier.ready()
+        notifier.progress([now_ns()])
+        notifier.status("last")
+        assert systemd.wait(lambda told: bool(told) and told[-1].fields == {"STATUS": "last"})
+        feed = {"WATCHDOG": "1"} if watched else {}
+        extended = {**feed, "EXTEND_TIMEOUT_USEC": "10000000"}
+        others = [one.fields for one in systemd.told if "STATUS" not in one.fields]
+        assert others == [one for one in (extended, feed) if one]
+
+
 @pytest.mark.parametrize("usec", ["", "0", "-5", "abc", "1e6", "3.5", "٣٠", " 30", "9" * 5000])
 def test_a_watchdog_time_that_is_none(usec: str) -> None:
     assert not feeds({"WATCHDOG_USEC": usec})

@@ -118,6 +118,31 @@ def test_a_worker_that_hangs_is_fed_for_no_more(tmp_path: Path) -> None:
         assert [line for line in daemon.log if "in _infer" in line]
 
 
+def test_a_reload_is_told_from_its_begin_to_its_end_and_how_it_came_out(tmp_path: Path) -> None:
+    model = make_number_model(tmp_path / "m.onnx")
+    streams: dict[str, Any] = {"a": {"url": "test:?rate=10"}}
+    config = write_config(tmp_path / "c.yaml", model, streams)
+    good = config.read_text()
+    with NotifySocket() as systemd, RunningDaemon(config, env_of(systemd)) as daemon:
+        for turn, text in enumerate((good.replace("rate=10", "rate=11"), "modl: {}", good), 1):
+            config.write_text(text)
+            before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            daemon.process.send_signal(signal.SIGHUP)
+            assert systemd.wait(lambda told, turn=turn: count(told, "READY") == turn + 1)
+            begun = [one for one in systemd.told if "RELOADING" in one.fields]
+            assert len(begun) == turn
+            assert before_us <= int(begun[-1].fields["MONOTONIC_USEC"]) <= begun[-1].at_s * 1e6
+            done = [one for one in systemd.told if "READY" in one.fields][-1]
+            assert ("reload refused: " in done.fields["STATUS"]) == (text == "modl: {}")
+            # It stays in the status of each second until the next reload.
+            seen = len(systemd.told)
+            assert systemd.wait(lambda told, seen=seen: says("1 of 1 streams live")(told[seen:]))
+            last = systemd.of("STATUS")[-1]
+            assert ("reload refused: " in last) == (text == "modl: {}")
+        assert goes_on_being_fed(systemd)
+        assert daemon.stop() == 0
+
+
 def test_decoders_that_hang_withhold_nothing(tmp_path: Path) -> None:
     """One inside libav for its whole time-out, one whose camera went silent: that is their streams' matter."""
     model = make_number_model(tmp_path / "m.onnx")
