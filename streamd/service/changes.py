@@ -14,6 +14,10 @@ _BACK_S = 1.0
 """How far it may fall: B frames and late packets do so by less. That it stands still is no jump but a stall."""
 
 
+_SPARING_NS = 1_000_000_000
+"""A camera that goes mad with every picture is told of once a second."""
+
+
 class _Mark(NamedTuple):
     width: int
     height: int
@@ -34,6 +38,8 @@ class Changes:
         self._last: _Mark | None = None
         self._codec: str | None = None
         self._codec_before: str | None = None
+        self._told_ns: int | None = None
+        self._untold = 0
 
     def begin(self, codec: str, *, live: bool) -> None:
         """The source was opened (again): its clocks may begin anew, its size and codec are still compared.
@@ -47,7 +53,21 @@ class Changes:
             self._last = self._last._replace(pts=None, captured_us=None)
 
     def seen(self, picture: Picture) -> tuple[Reason, str] | None:
-        """Why this picture begins something new, in one line; None when it just goes on."""
+        """Why this picture begins something new, in one line; None when it just goes on.
+
+        What comes within a second of the last one told is counted, and told with the next.
+        """
+        found = self._compared(picture)
+        if found is None:
+            return None
+        if self._told_ns is not None and picture.received_ns - self._told_ns < _SPARING_NS:
+            self._untold += 1
+            return None
+        more, self._untold = self._untold, 0
+        self._told_ns = picture.received_ns
+        return (found[0], f"{found[1]} ({more} changes before it not told)") if more else found
+
+    def _compared(self, picture: Picture) -> tuple[Reason, str] | None:
         # Not the picture: its memory belongs to the decoder's pool.
         last, self._last = self._last, _Mark.of(picture)
         codec, self._codec_before = self._codec_before, self._codec

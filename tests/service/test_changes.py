@@ -68,3 +68,13 @@ def test_a_source_that_is_opened_again_has_new_clocks_but_the_same_kind_of_pictu
     found = changes.seen(after(7, -10, -5, width=640))
     assert found == (Reason.CODEC_CHANGED, "the codec changed from h264 to hevc")
     assert changes.seen(after(7.04, -9.96, -4.96)) is None
+
+
+def test_a_camera_that_changes_with_every_picture_is_told_of_once_a_second() -> None:
+    changes = Changes()
+    changes.begin("h264", live=True)
+    told = [changes.seen(after(n / 25, n / 25, width=320 + n % 2)) for n in range(101)]
+    assert [n for n, change in enumerate(told) if change is not None] == [1, 26, 51, 76]
+    second = told[26]
+    assert second is not None
+    assert second[1] == "the pictures' size changed from 321x360 to 320x360 (24 changes before it not told)"
