@@ -67,9 +67,11 @@ class LastValues:
         self._notes: dict[bytes, Note] = {}
 
     def keep(self, topic: bytes, note: Note) -> None:
-        """Remember a note; an event `removed` clears its stream's."""
+        """Remember a note; `removed` clears its stream's, and `reset` says nothing of how things stand."""
         if isinstance(note, wire.EventMessage) and note.event == "removed":
             self._notes.pop(topic, None)
+        elif isinstance(note, wire.EventMessage) and note.event == "reset":
+            pass
         else:
             self._notes[topic] = note
 
