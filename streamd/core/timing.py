@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -119,13 +120,18 @@ class Histogram:
     def at_most(self, bounds_s: Sequence[float]) -> list[int]:
         """How many durations are at most each of the rising `bounds_s`, in seconds (cumulative)."""
         totals = []
-        index = seen = 0
-        for bound_s in bounds_s:
-            while index < len(_BOUNDS_NS) and _BOUNDS_NS[index] <= bound_s * NS_PER_S:
-                seen += self._counts[index]
-                index += 1
+        begin = seen = 0
+        for end in _ends(tuple(bounds_s)):
+            seen += sum(self._counts[begin:end])
             totals.append(seen)
+            begin = end
         return totals
+
+
+@cache
+def _ends(bounds_s: tuple[float, ...]) -> tuple[int, ...]:
+    """Of each bound, how many buckets lie below it. Few kinds of bounds are ever asked for."""
+    return tuple(bisect_right(_BOUNDS_NS, bound_s * NS_PER_S) for bound_s in bounds_s)
 
 
 class StageTimes:

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler
 from threading import Event
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
@@ -22,6 +21,7 @@ from streamd import __version__
 from streamd.core.errors import OutputError
 from streamd.core.timing import NS_PER_S, Deadline, Stage, now_ns
 from streamd.models.detector import Detector
+from streamd.service.exposition import Exposition
 from streamd.service.streams import Stream
 
 # Few buckets: 64 streams with 6 stages each must be scraped in a few milliseconds.
@@ -143,8 +143,8 @@ class MetricsServer:
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         self._vitals = vitals
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(StreamCollector(vitals))
+        self._collector = StreamCollector(vitals)
+        self._exposition = Exposition()
         pages = {
             "/metrics": self._metrics,
             "/healthz": self._health,
@@ -204,7 +204,7 @@ class MetricsServer:
                 self._server.handle_request()
 
     def _metrics(self) -> tuple[int, str, bytes]:
-        return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        return 200, CONTENT_TYPE_LATEST, self._exposition.text(self._collector.collect())
 
     def _health(self) -> tuple[int, str, bytes]:
         stuck = self._vitals.stuck()
