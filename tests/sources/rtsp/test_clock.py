@@ -90,7 +90,7 @@ def test_before_the_first_report_there_is_none(units: Units) -> None:
 @pytest.mark.parametrize("jump_s", [0.5, -2.0, 3600.0])
 def test_a_clock_that_is_set_is_followed(units: Units, jump_s: float) -> None:
     with Camera(units, Stream(rate=RATE, reports_s=0.05, clock_jump=(20, jump_s))) as camera:
-        pictures = _pictures(camera.url, 60)
+        pictures = _pictures(camera.url, 150)
         first = camera.sent[0].sent_ns
     wall_us = (time.time_ns() - time.monotonic_ns()) / 1000 + first / 1000
     ahead = [
@@ -98,8 +98,9 @@ def test_a_clock_that_is_set_is_followed(units: Units, jump_s: float) -> None:
         for number, picture in zip(_numbers(pictures), pictures, strict=True)
     ]
     assert statistics.median(ahead[:18]) == pytest.approx(0, abs=NEAR_US)
-    # From the first report after the jump on, which comes within 0.05 s.
-    assert statistics.median(ahead[28:]) == pytest.approx(jump_s * 1e6, abs=NEAR_US)
+    # From the first report after the jump on, which comes within 0.05 s: many more pictures on a busy machine,
+    # where the camera catches up in a burst.
+    assert statistics.median(ahead[100:]) == pytest.approx(jump_s * 1e6, abs=NEAR_US)
 
 
 @pytest.mark.parametrize("unix_s", [-_SINCE_1900_S, -_SINCE_1900_S + 86_400, 0, 3600 * 24 * 365])
