@@ -15,6 +15,7 @@ from zmq.utils.monitor import parse_monitor_message
 from streamd.bus import wire
 from streamd.bus.keys import KeyPair, read_pair, read_public
 from streamd.core.errors import StreamdError, UsageError
+from streamd.core.text import printable
 from streamd.core.timing import Deadline
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5560"
@@ -242,9 +243,10 @@ def decode(body: bytes) -> wire.ResultMessage:
     """A result from a message's second part. Raises StreamdError when it is none, or of a newer version."""
     try:
         return _decode_result(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StreamdError(
-            f"not a streamd.result/1 message ({error}); update streamd on this side, or check the endpoint"
+            f"not a streamd.result/1 message ({printable(str(error))[:200]}); update streamd on this side, or check"
+            " the endpoint"
         ) from error
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from streamd.core.errors import StreamdError
+from streamd.core.text import printable
 
 
 def tail(
@@ -37,7 +38,14 @@ def tail(
     with messages(endpoint, stream=stream, timeout_s=timeout, keys=keys, server_key=server_key) as feed:
         try:
             for topic, body in feed:
-                line = body.decode() if json else _line(topic, body)
+                try:
+                    line = _as_it_is(body) if json else _line(topic, body)
+                # What a message of another program can be: no text, no JSON, too deep, or of another shape.
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                    raise StreamdError(
+                        f"{endpoint}: what comes on {printable(topic)} is no message of streamd; update streamd on"
+                        " this side, or check the endpoint"
+                    ) from error
                 if line:
                     print(line, flush=True)
         except TimeoutError as error:
@@ -47,8 +55,22 @@ def tail(
             sys.exit(0)
 
 
+def _as_it_is(body: bytes) -> str:
+    """The message's own text, which is JSON, on one line."""
+    import json
+
+    text = body.decode()
+    json.loads(text)
+    return text.replace("\n", " ").replace("\r", " ")
+
+
 def _line(topic: str, body: bytes) -> str | None:
     """One message for people; None for what only programs want (the status each second)."""
+    line = _summary(topic, body)
+    return None if line is None else printable(line)
+
+
+def _summary(topic: str, body: bytes) -> str | None:
     import json
 
     message = json.loads(body)

@@ -54,6 +54,9 @@ def read_graph(path: Path, size: tuple[int, int] | None = None) -> Graph:
 
 
 def _read(path: Path) -> bytes:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # A pipe or a device may never end.
+        raise MissingFileError(f"{path}: is no file; name the .onnx file")
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

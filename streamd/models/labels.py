@@ -70,6 +70,9 @@ def _auto(found: Found, written: tuple[str, ...] | None) -> tuple[tuple[str, ...
 
 def _read(path: Path) -> tuple[str, ...]:
     """A text file with a name a line; empty lines at its end do not count."""
+    if path.exists() and not path.is_file():
+        # A pipe or a device may never end.
+        raise MissingFileError(f"labels: {path}: is no file; name a text file with a class name a line")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

@@ -102,9 +102,11 @@ def read_document(path: Path) -> Document:
         place = _place(mark) if mark else None
         # from None: the foreign error quotes the line, which may hold a password
         raise ConfigFaultsError((Fault(path, place, "", f"not YAML: {error.problem}"),)) from None
-    except yaml.YAMLError:
+    except yaml.reader.ReaderError as error:
         problem = "not YAML: a control character that YAML does not allow"
-        raise ConfigFaultsError((Fault(path, None, "", problem),)) from None
+        before = text[: error.position].splitlines(keepends=True)
+        place = Place(1 + sum(line.endswith(("\n", "\r")) for line in before), 1)
+        raise ConfigFaultsError((Fault(path, place, "", problem),)) from None
     value = _plain(root)
     if not isinstance(value, dict):
         problem = "the top level must be a mapping with `model:` and `streams:`"

@@ -17,6 +17,8 @@ from streamd.service.faults import Fault, KeyPath
 _WHOLE = re.compile(r"\$\{(cred|env):([A-Za-z0-9_][A-Za-z0-9_.-]*)\}")
 _PART = re.compile(r"\$\{\s*(cred|env)\s*:|^\$\{[^}]*\}$", re.IGNORECASE)
 _LARGEST = 1 << 16
+_LONGEST_NAME = 255
+"""What a file of a credential can be called; systemd allows no more either."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,10 @@ def _replace(
         if _PART.search(value):
             problem = "a reference is a whole value, ${cred:NAME} or ${env:NAME}, never a part of one"
             resolved.faults.append(document.fault(keys, problem))
+        return value
+    if len(found[2]) > _LONGEST_NAME:
+        problem = f"a reference whose name is longer than {_LONGEST_NAME} characters"
+        resolved.faults.append(document.fault(keys, problem))
         return value
     try:
         text = _credential(found[2], environ) if found[1] == "cred" else _variable(found[2], environ)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
+from streamd.core.text import printable
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 # A raw / ? or # in a password ends the host before its @: what follows a colon that begins no port, and what
@@ -52,7 +54,7 @@ def shown(url: str) -> str:
         for astray in _ASTRAY:
             text = astray.sub(r"\1:***@", text)
         text = _SECRET_KEYS.sub(r"\1***", text)
-    return "".join(character if character.isprintable() else "�" for character in text)
+    return printable(text)
 
 
 def encodable(url: str) -> str:

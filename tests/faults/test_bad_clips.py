@@ -37,8 +37,6 @@ def read_all(folder: Path, seeds: Sequence[int], children: int) -> list[Outcome]
     outcomes = list(campaign(folder, seeds, children))
     assert [outcome for outcome in outcomes if outcome.fault] == []
     assert sorted(outcome.seed for outcome in outcomes) == sorted(seeds)
-    slow = [outcome for outcome in outcomes if outcome.took_s > bad_clips.SLOW_S]
-    assert slow == []
     return outcomes
 
 
@@ -72,7 +70,7 @@ def test_clips_that_are_whole_are_no_fault(folder: Path, tmp_path: Path) -> None
 def test_a_child_that_dies_hangs_or_chatters_is_told_of(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bad_clips, "SLOW_S", 0.5)
+    monkeypatch.setattr(bad_clips, "SILENT_S", 2.0)
     outcomes = list(campaign(folder, range(8), 1, "tests.support.dying_reader"))
     faults = {outcome.seed: outcome.fault for outcome in outcomes if outcome.fault}
     assert {outcome.seed for outcome in outcomes} == set(range(8))

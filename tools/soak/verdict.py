@@ -90,10 +90,14 @@ def memory(rows: Sequence[dict[str, float]], cameras: int) -> list[Limit]:
         slope = slope_of(hours, [row[column] / 1024 for row in rows])
         if slope is not None:
             judged = hours[-1] - hours[0] >= _JUDGED_FROM_H
+            # A heap that settles and one that leaks begin alike: the later half tells them apart.
+            half = len(rows) // 2
+            later = slope_of(hours[half:], [row[column] / 1024 for row in rows[half:]])
             limits.append(
                 Limit(
                     f"{column.removesuffix('_kb')} memory",
                     f"{slope.per_h:+.2f} MB/h (±{2 * slope.error:.2f}), "
+                    f"its later half {later.per_h if later else math.nan:+.2f}, "
                     f"{rows[0][column] / 1024:.1f} to {rows[-1][column] / 1024:.1f} MB",
                     f"{allowed:.1f} MB/h",
                     slope.per_h <= allowed if judged else None,

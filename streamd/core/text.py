@@ -1,0 +1,8 @@
+"""Text that others wrote, made fit for one line on a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """The text on one line: each letter that cannot be printed (line breaks, terminal commands) becomes �."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
