@@ -9,7 +9,8 @@ from functools import partial
 from loguru import logger
 
 from streamd.bus.admission import Admission
-from streamd.bus.publisher import Note, Publisher, Wake
+from streamd.bus.publisher import Note, Publisher
+from streamd.bus.wake import Wake
 from streamd.core.crew import Crew
 from streamd.core.errors import CrashError, OutputError, StreamdError
 from streamd.core.timing import Deadline, StageTimes, now_ns
