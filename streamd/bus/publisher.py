@@ -13,6 +13,7 @@ from streamd.bus.endpoint import Endpoint, serve
 from streamd.bus.messages import result_message
 from streamd.bus.wake import Wake
 from streamd.core.timing import StageTimes, now_ns, wall_us
+from streamd.pipeline.lane import Frame
 from streamd.pipeline.outbox import Outbox, Result
 
 Note = wire.EventMessage | wire.StatusMessage
@@ -57,6 +58,7 @@ class Publisher:
         group: str | None = None,
         admission: Admission | None = None,
         times_of: Callable[[str], StageTimes | None] = lambda stream: None,
+        on_sent: Callable[[Frame, bytes], None] | None = None,
     ) -> None:
         """admission: encrypts the bus, and says who may read; None: everybody who can connect."""
         self._bind = Endpoint("publish.bind", bind, group)
@@ -65,6 +67,7 @@ class Publisher:
         self._wake = wake
         self._run_id = run_id
         self._times_of = times_of
+        self._on_sent = on_sent
         self._last = LastValues()
         self.bound = threading.Event()
         self.endpoint = bind
@@ -129,7 +132,10 @@ class Publisher:
         if isinstance(item, Result):
             item.stamps.encoded = now_ns()
             message = result_message(item, self._run_id, wall_us())
-            socket_.send_multipart((wire.topic(message.stream, "results"), wire.encode(message)))
+            header = wire.encode(message)
+            socket_.send_multipart((wire.topic(message.stream, "results"), header))
+            if self._on_sent is not None:
+                self._on_sent(item.frame, header)
             times = self._times_of(message.stream)
             if times is not None:
                 times.add(item.stamps)
