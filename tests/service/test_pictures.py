@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -161,18 +162,25 @@ def test_overload_does_not_starve_the_pictures(tmp_path: Path) -> None:
         Reader(daemon.endpoint, b"streamd/a/results") as results,
         pictures(daemon.pictures, timeout_s=60) as shown,
     ):
-        first = next(shown)[0].seq
-        seqs = [next(shown)[0].seq for _ in range(20)]
-        assert results.wait(lambda messages: messages[-1][1]["seq"] >= seqs[-1])
-        times = {body["seq"]: body["received_us"] for _, body in results.messages}
-        # Of results further apart than the pictures' interval, none is without one.
-        late = [
-            seq
-            for seq in range(first + 1, seqs[-1] + 1)
-            if seq - 1 in times and times[seq] - times[seq - 1] > 2e6 / 60
-        ]
-        assert late
-        assert set(late) <= set(seqs)
+        next(shown)
+
+        def offered() -> float:
+            """Pictures that came with a result: a busy machine may encode fewer."""
+            page = daemon.page("/metrics")
+            kinds = r'sent_total\{stream="a"\}|dropped_total\{reason="overtaken",stream="a"\}'
+            found = re.findall(rf"^streamd_pictures_(?:{kinds}) (\S+)$", page, re.M)
+            assert len(found) == 2
+            return sum(map(float, found))
+
+        # Read first and last: what comes while the page is asked for is counted, and only more than needed.
+        before, start = offered(), len(results.messages)
+        assert results.wait(lambda messages: len(messages) >= start + 60)
+        end, after = len(results.messages), offered()
+        times = [body["received_us"] for _, body in results.messages[start:end]]
+        # With every result that is further from the one before it than the pictures' interval.
+        due = sum(later - earlier > 2e6 / 60 for earlier, later in pairwise(times))
+        assert due > 10
+        assert after - before >= due - 3  # what is on its way between the two readings
         assert daemon.streams()["a"]["dropped"]["ring_full"] > 20
         assert daemon.stop() == 0
 
@@ -385,14 +393,15 @@ def test_streams_come_and_go_by_reload(tmp_path: Path, model: Path) -> None:
         pictures(daemon.pictures, timeout_s=60) as shown,
     ):
         assert next(shown)[0].stream == "a"
-        for streams, expected in ((one | other, "b"), (other, "b"), (one, "a")):
+        # Added again it is the same topic in another epoch. What was sent before may still be on its way.
+        for streams, expected in ((one | other, ("b", 0)), (other, None), (one, ("a", 1))):
             write_config(path, model, streams, publish=publish)
             daemon.process.send_signal(signal.SIGHUP)
             until(lambda streams=streams: daemon.streams().keys() == streams.keys())
-            while next(shown)[0].stream != expected:
-                pass
-        # Added again: the same topic, another epoch.
-        assert next(shown)[0].epoch == 1
+            while expected is not None:
+                result, _ = next(shown)
+                if (result.stream, result.epoch) == expected:
+                    break
         assert daemon.stop() == 0
 
 
