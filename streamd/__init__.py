@@ -10,7 +10,8 @@ bus       the messages, the publisher, the client
 service   config, streams, daemon, offline runs
 cli       one file per verb; the only place that prints
 
-`import streamd` loads none of the heavy libraries; `streamd.subscribe` loads pyzmq when first used.
+`import streamd` loads none of the heavy libraries; `streamd.subscribe` and `streamd.pictures` load pyzmq when first
+used.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamd.bus.client import Subscription, subscribe
+    from streamd.bus.viewer import Pictures, pictures
 
 __version__ = "0.1.0"
-__all__ = ["Subscription", "__version__", "subscribe"]
+__all__ = ["Pictures", "Subscription", "__version__", "pictures", "subscribe"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,4 +31,8 @@ def __getattr__(name: str) -> Any:
         from streamd.bus import client
 
         return getattr(client, name)
+    if name in ("pictures", "Pictures"):
+        from streamd.bus import viewer
+
+        return getattr(viewer, name)
     raise AttributeError(f"module 'streamd' has no attribute {name!r}")

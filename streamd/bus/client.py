@@ -64,7 +64,13 @@ class Messages:
     """
 
     def __init__(
-        self, endpoint: str, prefix: bytes, timeout_s: float | None = None, login: Login | None = None
+        self,
+        endpoint: str,
+        prefix: bytes,
+        timeout_s: float | None = None,
+        login: Login | None = None,
+        *,
+        queue: int | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
@@ -75,6 +81,8 @@ class Messages:
         self._socket.setsockopt(zmq.LINGER, 0)
         # A daemon that vanished without a goodbye (power, network) is noticed and connected to again.
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+        if queue is not None:
+            self._socket.setsockopt(zmq.RCVHWM, queue)
         if endpoint.startswith("tcp://["):
             self._socket.setsockopt(zmq.IPV6, 1)
         if login is not None:
@@ -108,11 +116,16 @@ class Messages:
 
         Raises StreamdError when the daemon refuses this client: ZeroMQ does not try again then.
         """
+        topic, body, *_ = (*self.parts_within(timeout_s), b"")
+        return topic.decode(errors="replace"), body
+
+    def parts_within(self, timeout_s: float | None) -> list[bytes]:
+        """As `within`: all parts of the message as they came, the topic first."""
         deadline = None if timeout_s is None else Deadline(timeout_s)
         while True:
             ready = dict(self._poller.poll(int(deadline.left_s() * 1000) if deadline else None))
             if self._socket in ready:
-                return self._receive()
+                return self._socket.recv_multipart()
             if not ready:
                 raise TimeoutError(f"no message within {timeout_s:g} s{self.hint}")
             self._watch()
@@ -146,10 +159,6 @@ class Messages:
     def ready(self) -> bool:
         """Whether a message has arrived already."""
         return bool(self._socket.poll(0))
-
-    def _receive(self) -> tuple[str, bytes]:
-        topic, body, *_ = (*self._socket.recv_multipart(), b"")
-        return topic.decode(errors="replace"), body
 
     def close(self) -> None:
         """Disconnect. Iterating afterwards raises ZMQError."""

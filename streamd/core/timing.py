@@ -38,6 +38,31 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
 
+class Rhythm:
+    """At most so many a second, as evenly as they come. Moments are nanoseconds of any one clock.
+
+    A clock that goes back by two intervals began anew, and so does the rhythm. One thread advances it, any may ask.
+    """
+
+    def __init__(self, per_s: float) -> None:
+        self._interval_ns = int(NS_PER_S / per_s)
+        self._due_ns: int | None = None
+
+    def due(self, at_ns: int) -> bool:
+        """Whether what comes at this moment is the next one."""
+        # A tenth of an interval of slack: a 30 fps camera that jitters still gives 15 of 15, not 14.
+        due_ns = self._due_ns
+        if due_ns is None or at_ns >= due_ns - self._interval_ns // 10:
+            return True
+        return at_ns < due_ns - 2 * self._interval_ns
+
+    def advance(self, at_ns: int) -> None:
+        """What came at this moment was it."""
+        due_ns = self._due_ns
+        on_time = due_ns is not None and abs(at_ns - due_ns) <= self._interval_ns
+        self._due_ns = (due_ns if on_time and due_ns is not None else at_ns) + self._interval_ns
+
+
 class Stage(StrEnum):
     """Where a frame's time goes, in the order of its life."""
 

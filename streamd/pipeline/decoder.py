@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streamd.core.picture import Picture
-from streamd.core.timing import NS_PER_S, Stamps, now_ns, wall_us
+from streamd.core.timing import NS_PER_S, Rhythm, Stamps, now_ns, wall_us
 from streamd.models.contract import Array, Placement
 from streamd.pipeline.lane import Clock, Frame, Lane
 from streamd.pipeline.ledger import Drop
@@ -49,22 +49,17 @@ class RateLimit:
     """
 
     def __init__(self, max_fps: float, *, by_pts: bool = False) -> None:
-        self._interval_ns = int(NS_PER_S / max_fps)
+        self._rhythm = Rhythm(max_fps)
         self._by_pts = by_pts
-        self._due_ns: int | None = None
 
     def wants(self, number: int, picture: Picture) -> bool:
         now = picture.received_ns
         if self._by_pts and picture.pts is not None:
             now = int(picture.pts * NS_PER_S)
-            if self._due_ns is not None and now < self._due_ns - 2 * self._interval_ns:
-                self._due_ns = None  # the file began anew, or its time jumped back
-        # A tenth of an interval of slack: a 30 fps camera that jitters still gives 15 of 15, not 14.
-        if self._due_ns is not None and now < self._due_ns - self._interval_ns // 10:
-            return False
-        late = self._due_ns is None or now > self._due_ns + self._interval_ns
-        self._due_ns = (now if late or self._due_ns is None else self._due_ns) + self._interval_ns
-        return True
+        due = self._rhythm.due(now)
+        if due:
+            self._rhythm.advance(now)
+        return due
 
     def over(self) -> bool:
         return False
@@ -170,7 +165,7 @@ class Feed:
             slot=slot,
             placement=placement,
             stamps=stamps,
-            picture=picture if self.lane.keep_picture else None,
+            picture=picture if self.lane.keeping.due(stamps.received) else None,
         )
 
     def _put(self, frame: Frame) -> None:

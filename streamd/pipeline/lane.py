@@ -10,6 +10,7 @@ from streamd.core.picture import Picture
 from streamd.core.timing import Stamps
 from streamd.models.contract import Placement
 from streamd.models.selection import Rules
+from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.ledger import Drop, Ledger
 from streamd.pipeline.slots import Slot, SlotPool
 
@@ -29,7 +30,7 @@ class Lane:
     """Newest wins (True), or every frame with back-pressure; settled when the source is open."""
     urgent: bool = True
     """Whether the frames may take batch slots while frames of other streams wait."""
-    keep_picture: bool = False
+    keeping: Keeping = field(default_factory=Keeping)
     """Whether somebody wants the source pictures with the results."""
     epoch: int = 0
     removed: bool = False

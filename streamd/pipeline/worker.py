@@ -86,6 +86,8 @@ class Worker:
                 continue
             frame.stamps.posted = posted_ns
             frame.slot.release()
+            if frame.picture is not None and not frame.lane.keeping.take(frame.stamps.received):
+                frame.picture = None
             self._outbox.post(
                 Result(
                     frame=frame,

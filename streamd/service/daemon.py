@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 
 from loguru import logger
 
 from streamd.bus.admission import Admission
-from streamd.bus.publisher import Note, Publisher, Wake
+from streamd.bus.endpoint import Endpoint
+from streamd.bus.pictures import PicturePublisher
+from streamd.bus.publisher import Note, Publisher
+from streamd.bus.wake import Wake
 from streamd.core.crew import Crew
 from streamd.core.errors import CrashError, OutputError, StreamdError
 from streamd.core.timing import Deadline, StageTimes, now_ns
 from streamd.models.session import NAMES
+from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.outbox import Outbox
 from streamd.pipeline.ring import Rings
 from streamd.pipeline.worker import Worker
 from streamd.service.announcer import Announcer
-from streamd.service.config import Config
+from streamd.service.config import Config, Publish
 from streamd.service.fleet import Fleet, RunningModel
 from streamd.service.host import Host
 from streamd.service.metrics import MetricsServer, Vitals
 from streamd.service.reload import Reload
+from streamd.service.render import JpegEncoder
 from streamd.service.signals import StopSignals
 from streamd.service.status import StatusReporter, sentence
 
@@ -48,6 +54,7 @@ class Daemon:
         self._rings = Rings()
         self._announcer = Announcer(self._outbox, redact)
         admission = None if host.keyring is None else Admission(host.keyring, self._announcer.client_refused)
+        self._pictures = picture_publisher(config.publish, admission)
         self._publisher = Publisher(
             config.publish.bind,
             self._outbox,
@@ -56,6 +63,7 @@ class Daemon:
             group=config.publish.group,
             admission=admission,
             times_of=self._times_of,
+            on_sent=self._pictures.offer if self._pictures else None,
         )
         beats: dict[str, Callable[[], int]] = {
             "infer": lambda: self.worker.beat_ns,
@@ -67,11 +75,13 @@ class Daemon:
             config.runtime.precision,
             redact,
             beats,
+            self._pictures,
         )
         self.worker: Worker = Worker(
             model.detector, self._rings, self._outbox, on_batch=self._vitals.count_batch
         )
-        self._fleet = Fleet(model, self._rings, self.worker, self._announcer.stream)
+        keeping = self._pictures.keeping if self._pictures else lambda stream: Keeping()
+        self._fleet = Fleet(model, self._rings, self.worker, self._announcer.stream, keeping)
         self._reload = Reload(config, model, self._fleet, admission, host)
         self._reporter = StatusReporter(self._announcer.run)
 
@@ -105,14 +115,11 @@ class Daemon:
 
     def _start(self, crew: Crew) -> None:
         crew.start("publish", self._publisher.run)
-        deadline = Deadline(_BIND_S)
-        while not self._publisher.bound.wait(0.01):
-            if crew.failure is not None:
-                raise crew.failure
-            if not deadline.left_s():
-                raise OutputError(
-                    f"publish.bind: {self._config.publish.bind} could not be bound in {_BIND_S:g} s"
-                )
+        _await_bound(crew, self._publisher.bound, f"publish.bind: {self._config.publish.bind}")
+        if self._pictures is not None:
+            crew.start("frames", partial(self._pictures.run, crew.stop))
+            _await_bound(crew, self._pictures.bound, f"publish.frames: {self._config.publish.frames}")
+            logger.info("pictures on {}", self._pictures.endpoint)
         if self._config.metrics.listen is not None:
             server = MetricsServer(self._config.metrics.listen, self._vitals)
             crew.start("http", partial(server.run, crew.stop))
@@ -183,3 +190,22 @@ class Daemon:
     def _times_of(self, stream: str) -> StageTimes | None:
         found = self._fleet.streams.get(stream)
         return found.times if found else None
+
+
+def picture_publisher(publish: Publish, admission: Admission | None) -> PicturePublisher | None:
+    """What sends pictures; None when the configuration has no endpoint for them."""
+    if publish.frames is None:
+        return None
+    endpoint = Endpoint("publish.frames", publish.frames, publish.group)
+    encode = JpegEncoder(publish.frames_quality)
+    return PicturePublisher(endpoint, encode, publish.frames_max_fps, admission)
+
+
+def _await_bound(crew: Crew, bound: threading.Event, what: str) -> None:
+    """Block until a socket is bound. Raises what its thread failed with; OutputError when it takes too long."""
+    deadline = Deadline(_BIND_S)
+    while not bound.wait(0.01):
+        if crew.failure is not None:
+            raise crew.failure
+        if not deadline.left_s():
+            raise OutputError(f"{what} could not be bound in {_BIND_S:g} s")

@@ -12,6 +12,7 @@ from streamd.core.errors import ConfigError
 from streamd.core.timing import NS_PER_MS
 from streamd.models.detector import Detector
 from streamd.models.selection import Rules
+from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ring import Rings
 from streamd.pipeline.slots import ModelInput, SlotPool
@@ -64,11 +65,20 @@ class Difference:
 class Fleet:
     """Every running stream. For the main thread, but `streams`, which any thread may read."""
 
-    def __init__(self, model: RunningModel, rings: Rings, worker: Worker, announce: Announce) -> None:
+    def __init__(
+        self,
+        model: RunningModel,
+        rings: Rings,
+        worker: Worker,
+        announce: Announce,
+        keeping: Callable[[str], Keeping] = lambda stream: Keeping(),
+    ) -> None:
+        """keeping: what decides over the pictures of the stream with this id."""
         self._model = model
         self._rings = rings
         self._worker = worker
         self._announce = announce
+        self._keeping = keeping
         self._epochs: dict[str, int] = {}
         self.streams: Mapping[str, Stream] = {}
         """By id, in the order of the configuration. Exchanged as a whole, never changed."""
@@ -141,6 +151,7 @@ class Fleet:
             rules=rules_of(config, self._model.detector.labels),
             max_age_ns=_age_ns(config),
             live=config.intent != "every",
+            keeping=self._keeping(config.id),
             epoch=epoch,
         )
         return Stream(config, lane, self._rings, _ring_size(config), self._announce)

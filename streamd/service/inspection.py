@@ -67,6 +67,7 @@ def summary(config: Config) -> list[str]:
         f"{len(running)} of {len(config.streams)} streams enabled",
         *map(_stream_line, running),
         _results_line(config),
+        *([f"pictures on {config.publish.frames}"] if config.publish.frames else []),
         f"metrics on {config.metrics.listen}" if config.metrics.listen else "metrics off",
     ]
     return lines + [f"WARNING: {line}" for line in exposures(config)]
@@ -75,12 +76,14 @@ def summary(config: Config) -> list[str]:
 def exposures(config: Config) -> list[str]:
     """What strangers on the network could read, a line each."""
     lines = []
-    bind, listen = config.publish.bind, config.metrics.listen
-    if bind.startswith("tcp://") and config.publish.curve is None and not _is_loopback(bind):
-        lines.append(
-            f"publish.bind: {bind}: anyone who reaches this address can read all results: they are not encrypted; "
-            "set publish.curve, or bind to 127.0.0.1 or ipc://"
-        )
+    publish, listen = config.publish, config.metrics.listen
+    for key, what, endpoint in (("bind", "results", publish.bind), ("frames", "pictures", publish.frames)):
+        public = endpoint is not None and endpoint.startswith("tcp://") and not _is_loopback(endpoint)
+        if public and publish.curve is None:
+            lines.append(
+                f"publish.{key}: {endpoint}: anyone who reaches this address can read all {what}: they are not "
+                "encrypted; set publish.curve, or bind to 127.0.0.1 or ipc://"
+            )
     if listen is not None and not _is_loopback(listen):
         lines.append(
             f"metrics.listen: {listen}: anyone who reaches this address can read metrics and the state of all "

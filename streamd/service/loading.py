@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from streamd.service import address
-from streamd.service.config import Config, File, Settings, Stream, StreamEntry
+from streamd.service.config import Config, File, Publish, Settings, Stream, StreamEntry
 from streamd.service.document import Document, Value, read_document
 from streamd.service.explanation import explain, nearest
 from streamd.service.faults import ConfigFaultsError, Fault, KeyPath
@@ -19,19 +19,6 @@ from streamd.service.references import Resolved, resolve
 from streamd.service.values import HIDDEN
 from streamd.sources import Kind
 from streamd.sources.address import scheme_of
-
-
-@dataclass(frozen=True, slots=True)
-class NotYet:
-    """A setting of the contract that this version cannot fulfil, so it is refused and not ignored."""
-
-    key: str
-    """Dotted; `*` is any stream."""
-    asks: Callable[[str], bool]
-    answer: str
-
-
-NOT_YET = (NotYet("publish.frames", bool, "pictures are not in this version yet; leave it null"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +76,8 @@ def read(path: Path, *, tables: Tables | None = None, environ: Mapping[str, str]
         unset = {fault.key for fault in resolved.faults}
         faults += [fault for fault in explain(error, document) if fault.key not in unset]
     faults += _stream_faults(plain, document, resolved, folder)
-    faults += _not_yet(plain, document)
-    if parsed is not None and parsed.publish.group and parsed.publish.bind.startswith("tcp:"):
-        faults.append(document.fault(("publish", "group"), "is only for ipc:// endpoints; leave it null"))
+    if parsed is not None:
+        faults += _publish_faults(parsed.publish, document)
     if tables is not None:
         faults += _unknown_names(plain, document, tables)
     if parsed is None or faults:
@@ -149,22 +135,13 @@ def _misfits(entry: Mapping[str, Value], url: str, kind: Kind) -> Iterator[tuple
         yield "max_age_ms", "is only for intent: live; every loses no frame"
 
 
-def _not_yet(plain: Mapping[str, Value], document: Document) -> Iterator[Fault]:
-    for row in NOT_YET:
-        for keys in _matching(plain, tuple(row.key.split("."))):
-            value: Any = plain
-            for key in keys:
-                value = value[key]
-            if isinstance(value, str) and row.asks(value):
-                yield document.fault(keys, row.answer)
-
-
-def _matching(value: Any, pattern: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    if not pattern:
-        yield ()
-    elif isinstance(value, dict):
-        for key in value if pattern[0] == "*" else {pattern[0]} & value.keys():
-            yield from ((key, *rest) for rest in _matching(value[key], pattern[1:]))
+def _publish_faults(publish: Publish, document: Document) -> Iterator[Fault]:
+    endpoints = [endpoint for endpoint in (publish.bind, publish.frames) if endpoint is not None]
+    if publish.group and all(endpoint.startswith("tcp:") for endpoint in endpoints):
+        yield document.fault(("publish", "group"), "is only for ipc:// endpoints; leave it null")
+    # Port 0 is another one each time.
+    if publish.frames == publish.bind and not publish.bind.endswith(":0"):
+        yield document.fault(("publish", "frames"), "is the endpoint of publish.bind; choose another one")
 
 
 def _unknown_names(plain: Mapping[str, Value], document: Document, tables: Tables) -> Iterator[Fault]:

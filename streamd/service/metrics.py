@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streamd import __version__
+from streamd.bus.pictures import PicturePublisher
 from streamd.core.errors import OutputError
 from streamd.core.timing import NS_PER_S, Deadline, Stage, now_ns
 from streamd.models.detector import Detector
@@ -44,6 +45,8 @@ class Vitals:
     redact: Callable[[str], str]
     beats: Mapping[str, Callable[[], int]]
     """Thread name to the monotonic time of its last turn."""
+    pictures: PicturePublisher | None = None
+    """Sends pictures; None when that is off."""
     ready: Event = field(default_factory=Event)
     batches: dict[int, int] = field(default_factory=dict)
     """How many batches of each size ran; written by the worker."""
@@ -66,6 +69,7 @@ class StreamCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counters()
+        yield from self._pictures()
         yield from self._histograms()
         info = GaugeMetricFamily("streamd_build_info", "The running version.", labels=["version"])
         info.add_metric([__version__], 1)
@@ -108,6 +112,21 @@ class StreamCollector(Collector):
                 reconnects.add_metric([name, cause.value], number)
             up.add_metric([name], stream.standing.state == "live")
         yield from (decoded, published, dropped, skipped, lost, in_flight, reconnects, up)
+
+    def _pictures(self) -> Iterator[Metric]:
+        pictures = self._vitals.pictures
+        if pictures is None:
+            return
+        sent = CounterMetricFamily("streamd_pictures_sent", "Pictures encoded and sent.", labels=["stream"])
+        dropped = CounterMetricFamily(
+            "streamd_pictures_dropped", "Pictures of results that were not sent.", labels=["stream", "reason"]
+        )
+        for name in self._vitals.streams():
+            counts = pictures.counts(name)
+            sent.add_metric([name], counts.sent)
+            dropped.add_metric([name, "overtaken"], counts.overtaken)
+            dropped.add_metric([name, "encoding"], counts.failed)
+        yield from (sent, dropped)
 
     def _histograms(self) -> Iterator[Metric]:
         stages = HistogramMetricFamily(

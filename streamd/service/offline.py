@@ -14,6 +14,7 @@ from streamd.core.timing import NS_PER_S, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
 from streamd.models.selection import Rules
 from streamd.pipeline.decoder import Feed
+from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
@@ -171,7 +172,7 @@ class _Passage:
             rules=owner.rules,
             max_age_ns=None,
             live=False,
-            keep_picture=owner.keep_pictures,
+            keeping=Keeping(wanted=owner.keep_pictures),
         )
         self._ring = self._rings.add(self._lane, max(_RING, limit))
 

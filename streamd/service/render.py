@@ -1,4 +1,4 @@
-"""Boxes drawn into pictures."""
+"""Boxes drawn into pictures, and pictures as JPEG."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from loguru import logger
 
-from streamd.core.picture import Pixels
+from streamd.core.picture import Picture, Pixels
+from streamd.models.colour import upright_bgr
 from streamd.models.contract import Detections
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LARGEST_SIDE = 65_500  # libjpeg's limit
 
 
 def colour_of(class_id: int) -> tuple[int, int, int]:
@@ -49,3 +52,30 @@ def _label(
     top = bottom - text_height - baseline - 2
     cv2.rectangle(picture, (x, top), (x + text_width + 4, bottom), colour, -1)
     cv2.putText(picture, text, (x + 2, bottom - baseline), _FONT, scale, (20, 20, 20), 1, cv2.LINE_AA)
+
+
+class JpegEncoder:
+    """Source pictures, upright and without boxes, as JPEG. For one thread."""
+
+    def __init__(self, quality: int) -> None:
+        self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        self._told: set[str] = set()
+
+    def __call__(self, stream: str, picture: Picture) -> bytes | None:
+        """The file, in stored pixels; None for a picture that cannot be one, which is logged once for each stream."""
+        if max(picture.width, picture.height) > _LARGEST_SIDE:
+            problem = f"a JPEG holds at most {_LARGEST_SIDE} pixels a side"
+        else:
+            try:
+                encoded, file = cv2.imencode(".jpg", upright_bgr(picture), self._options)
+            except cv2.error as error:
+                encoded, problem = False, str(error.err)
+            else:
+                problem = "OpenCV gave no JPEG"
+            if encoded:
+                return bytes(file)
+        if stream not in self._told:
+            self._told.add(stream)
+            size = f"{picture.width}x{picture.height}"
+            logger.warning("{}: no picture of {} is sent: {}; the results go on", stream, size, problem)
+        return None

@@ -17,7 +17,8 @@ import pytest
 from streamd import subscribe
 from streamd.bus import wire
 from streamd.bus.admission import Admission
-from streamd.bus.publisher import Note, Publisher, Wake
+from streamd.bus.publisher import Note, Publisher
+from streamd.bus.wake import Wake
 from streamd.core.errors import OutputError, StreamdError, UsageError
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox

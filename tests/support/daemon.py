@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 _READY = re.compile(r'publishing on ([^\s"]+)')
+_PICTURES = re.compile(r'pictures on ([^\s"]+)')
 _METRICS = re.compile(r"metrics on port (\d+)")
 
 
@@ -41,6 +42,7 @@ class RunningDaemon:
         self._config = config
         self._env = env
         self.endpoint = ""
+        self.pictures = ""
         self.port = 0
         self.log: list[str] = []
 
@@ -65,6 +67,8 @@ class RunningDaemon:
             self.log.append(line.rstrip())
             if found := _METRICS.search(line):
                 self.port = int(found[1])
+            if found := _PICTURES.search(line):
+                self.pictures = found[1]
             if "ready:" in line and (found := _READY.search(line)):
                 self.endpoint = found[1]
                 self._ready.set()
