@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -63,6 +64,7 @@ def streamd(
 
 def main() -> None:
     """Run a command and exit with its code; expected failures are one line on stderr."""
+    _open_closed_descriptors()
     # --debug may stand anywhere: whoever needs it has the failing command line at hand already.
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
@@ -95,6 +97,18 @@ def main() -> None:
     sys.exit(code or 0)
 
 
+def _open_closed_descriptors() -> None:
+    """Started with stderr closed (2>&-), the first socket would become number 2: libraries would write into it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    # That stdout is None is kept: results asked for there cannot be had, and are told of.
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def _drop_stdout() -> None:
     """What is still to be printed has nowhere to go; without this the interpreter's own flush would fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,5 +116,7 @@ def _drop_stdout() -> None:
 
 def complain(message: str) -> None:
     """Print a failure to stderr, each of its lines led by the program's name."""
-    for line in message.splitlines() or [""]:
-        print(f"streamd: {line}", file=sys.stderr)
+    # The exit code still says it when stderr cannot.
+    with contextlib.suppress(OSError):
+        for line in message.splitlines() or [""]:
+            print(f"streamd: {line}", file=sys.stderr)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from streamd.core.secrets import Redactor
     from streamd.service.config import Config
+    from streamd.service.log_output import LogOutput
     from streamd.service.signals import HangUps
 
 
@@ -32,17 +33,18 @@ def run(config: options.Config) -> None:
     from streamd.core.secrets import Redactor
     from streamd.service import loading, logging, signals
     from streamd.service.configured import known_names
+    from streamd.service.log_output import LogOutput
 
     if sys.__stderr__ is not None:
         # What ends a process without an exception (systemd's watchdog sends SIGABRT) leaves where each thread was.
         faulthandler.enable(sys.__stderr__)
     with signals.HangUps().seen() as hang_ups, signals.leaving_at_once():
-        redact = Redactor()
+        redact, output = Redactor(), LogOutput()
         settings = loading.load(config, tables=known_names())
         redact.learn(settings.secrets())
-        logging.set_up(settings.log.level, settings.log.format, redact)
+        logging.set_up(settings.log.level, settings.log.format, redact, output)
         try:
-            _serve(config, settings, redact, hang_ups)
+            _serve(config, settings, redact, hang_ups, output)
         except StreamdError as error:
             if settings.log.format != "json":
                 raise
@@ -51,7 +53,7 @@ def run(config: options.Config) -> None:
             raise typer.Exit(error.exit_code) from None
 
 
-def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps) -> None:
+def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, output: LogOutput) -> None:
     from loguru import logger
 
     from streamd.service.configured import describe_configured, runtime_options
@@ -74,7 +76,7 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps) ->
     model = describe_configured(settings.model)
     options = runtime_options(settings.runtime, settings.batch)
     with build_detector(model, options, notifier.building) as (detector, warm_ms):
-        host = Host(path, redact, hang_ups, notifier, keyring)
+        host = Host(path, redact, hang_ups, notifier, keyring, output)
         daemon = Daemon(settings, RunningModel(detector, warm_ms), host)
         try:
             daemon.run()

@@ -26,6 +26,7 @@ from streamd.service.announcer import Announcer
 from streamd.service.config import Config, Publish
 from streamd.service.fleet import Fleet, RunningModel
 from streamd.service.host import Host
+from streamd.service.log_output import LINES_PER_S
 from streamd.service.metrics import MetricsServer, Vitals
 from streamd.service.reload import Reload
 from streamd.service.render import JpegEncoder
@@ -48,6 +49,7 @@ class Daemon:
         self._redact = redact = host.redact
         self._hang_ups = host.hang_ups
         self._notifier = host.notifier
+        self._log = host.log
         self.stuck: list[str] = []
         self._wake = Wake()
         self._outbox: Outbox[Note] = Outbox(_OUTBOX, self._wake)
@@ -75,6 +77,7 @@ class Daemon:
             config.runtime.precision,
             redact,
             beats,
+            host.log,
             self._pictures,
         )
         self.worker: Worker = Worker(
@@ -162,7 +165,16 @@ class Daemon:
                 self._notifier.status(sentence(status, self._vitals.stuck()))
             # Of the worker and the publisher alone: a decoder that hangs is an event of its stream.
             self._notifier.progress(beat_ns() for beat_ns in self._vitals.beats.values())
+            self._tell_of_the_log()
             crew.wait(_WATCH_S)
+
+    def _tell_of_the_log(self) -> None:
+        trouble = self._log.trouble()
+        if trouble is not None:
+            self._announcer.daemon("output_failed", trouble)
+            logger.warning("{}", trouble)
+        if left_out := self._log.left_out():
+            logger.warning("{} lines left out: they were more than {} a second", left_out, LINES_PER_S)
 
     def _stop(self, crew: Crew, signals: StopSignals) -> None:
         """Top down under one deadline: decoders leave, the worker drains, the publisher drains."""

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from loguru import logger
 
 from streamd.core.secrets import Redactor
+from streamd.service.log_output import LogOutput
 
 if TYPE_CHECKING:
     from loguru import Message, Record
 
 
-def set_up(level: str, style: Literal["auto", "text", "json"], redact: Redactor) -> None:
-    """Send log lines of at least `level` to stderr: text, or one JSON object a line. Call it once, early."""
+def set_up(
+    level: str,
+    style: Literal["auto", "text", "json"],
+    redact: Redactor,
+    output: LogOutput | None = None,
+) -> None:
+    """Send log lines of at least `level` to stderr: text, or one JSON object a line. Call it early.
+
+    output: what writes them where nobody may wait for that; None: `sys.stderr`, whatever it is at the time.
+    """
     logger.remove()
     logger.configure(patcher=lambda record: _hide(record, redact))
     text = "<level>{level: <7}</level> {message}" if _journal() else _TEXT
     logger.add(
-        _json_sink if style == "json" else sys.stderr,
+        _sink(style, output),
         level=level.upper(),
         format="{message}" if style == "json" else text,
-        colorize=None if style != "json" else False,
+        colorize=style != "json" and sys.stderr.isatty(),
         backtrace=False,
         # Local variables in a traceback may hold a password.
         diagnose=False,
@@ -52,7 +62,18 @@ def _hide(record: Record, redact: Redactor) -> None:
         record["message"] += f" ({redact(f'{type(error.value).__name__}: {error.value}')})"
 
 
-def _json_sink(message: Message) -> None:
+def _sink(style: str, output: LogOutput | None) -> Callable[[Message], None]:
+    def write(message: Message) -> None:
+        text = _as_json(message) if style == "json" else str(message)
+        if output is None:
+            sys.stderr.write(text)
+        else:
+            output.write(text, level=message.record["level"].no)
+
+    return write
+
+
+def _as_json(message: Message) -> str:
     import json
 
     record = message.record
@@ -62,4 +83,4 @@ def _json_sink(message: Message) -> None:
         "thread": record["thread"].name,
         "message": record["message"],
     }
-    sys.stderr.write(json.dumps(line) + "\n")
+    return json.dumps(line) + "\n"

@@ -23,6 +23,7 @@ from streamd.core.errors import OutputError
 from streamd.core.timing import NS_PER_S, Deadline, Stage, now_ns
 from streamd.models.detector import Detector
 from streamd.service.exposition import Exposition
+from streamd.service.log_output import LogOutput
 from streamd.service.streams import Stream
 
 # Few buckets: 64 streams with 6 stages each must be scraped in a few milliseconds.
@@ -45,6 +46,7 @@ class Vitals:
     redact: Callable[[str], str]
     beats: Mapping[str, Callable[[], int]]
     """Thread name to the monotonic time of its last turn."""
+    log: LogOutput = field(default_factory=LogOutput)
     pictures: PicturePublisher | None = None
     """Sends pictures; None when that is off."""
     ready: Event = field(default_factory=Event)
@@ -71,6 +73,11 @@ class StreamCollector(Collector):
         yield from self._counters()
         yield from self._pictures()
         yield from self._histograms()
+        log = self._vitals.log
+        lost = CounterMetricFamily("streamd_log_lines_lost", "Log lines not written.", labels=["reason"])
+        lost.add_metric(["unwritable"], log.unwritable)
+        lost.add_metric(["flood"], log.flood)
+        yield lost
         info = GaugeMetricFamily("streamd_build_info", "The running version.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info

@@ -187,7 +187,7 @@ class Reload:
         difference = self._fleet.difference(config.streams)
         self._fleet.apply(difference, config.streams, crew)
         if config.log != self._config.log:
-            logging.set_up(config.log.level, config.log.format, self._host.redact)
+            logging.set_up(config.log.level, config.log.format, self._host.redact, self._host.log)
         self._config = config
         tell("reloaded", str(difference))
         logger.info("reloaded: {}", difference)
