@@ -29,7 +29,7 @@ def test_the_rules_name_metrics_and_reasons_that_there_are(tmp_path: Path) -> No
     assert named <= known
     reasons = {word for group in re.findall(r'reason=~?"([^"]+)"', told) for word in group.split("|")}
     assert reasons
-    assert reasons <= {*map(str, Drop), *map(str, Reason)}
+    assert reasons <= {*map(str, Drop), *map(str, Reason), "unwritable", "flood"}
 
 
 def test_each_option_of_service_install_is_told() -> None:
