@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,58 @@ def test_public_addresses_without_encryption_are_warned_of(config: Path, tmp_pat
     with RunningDaemon(config) as daemon:
         assert daemon.stop() == 0
     assert not [line for line in daemon.log if "anyone who reaches" in line]
+
+
+def test_a_hang_up_brings_the_list_and_what_cannot_be_read_changes_nothing(
+    config: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    server = keys / "server.key"
+
+    def told(event: str) -> list[str]:
+        return [m.get("detail", "") for m in alice.of("_daemon/events") if m["event"] == event]
+
+    def hang_up(event: str) -> str:
+        before = len(told(event))
+        daemon.process.send_signal(signal.SIGHUP)
+        assert alice.wait(lambda _: len(told(event)) > before), daemon.log
+        return told(event)[-1]
+
+    def closed(reader: Reader) -> list[str]:
+        reader.close()
+        return [topic for topic, _ in reader.messages]
+
+    with (
+        RunningDaemon(config) as daemon,
+        Reader(daemon.endpoint, keys=(tmp_path / "alice.key_secret", server)) as alice,
+    ):
+        assert alice.wait(lambda _: len(alice.of("/results")) > 5)
+        # A file that is no key: the list stays as it was, for her who is on it and for her who is not.
+        (keys / "clients" / "broken.key").write_text("nothing")
+        assert "broken.key" in hang_up("reload_refused")
+        (keys / "clients" / "broken.key").unlink()
+        # Another server key cannot be taken over while clients know the old one.
+        before = {name: (keys / name).read_bytes() for name in ("server.key", "server.key_secret")}
+        make_server(keys, force=True)
+        assert "restart" in hang_up("reload_refused")
+        for name, content in before.items():
+            (keys / name).write_bytes(content)
+        stranger = Reader(daemon.endpoint, keys=(tmp_path / "mallory.key_secret", server))
+        assert alice.wait(lambda _: bool(refusals(alice)))
+        assert closed(stranger) == []
+        (keys / "clients" / "mallory.key").write_bytes((tmp_path / "mallory.key").read_bytes())
+        hang_up("reloaded")
+        # Another connection: ZeroMQ does not try again with one that was refused.
+        mallory = Reader(daemon.endpoint, keys=(tmp_path / "mallory.key_secret", server))
+        assert mallory.wait(lambda _: len(mallory.of("/results")) > 10)
+        seqs = [m["seq"] for m in alice.of("/results")]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        # Taken off again: no message more, and alice comes back by herself.
+        so_far = len(refusals(alice))
+        (keys / "clients" / "mallory.key").unlink()
+        daemon.process.send_signal(signal.SIGHUP)
+        assert alice.wait(lambda _: len(refusals(alice)) > so_far, 90), daemon.log
+        count, results = len(mallory.messages), len(alice.of("/results"))
+        assert alice.wait(lambda _: len(alice.of("/results")) > results + 25)
+        assert len(closed(mallory)) == count
+        assert daemon.stop() == 0
