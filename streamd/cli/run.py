@@ -28,29 +28,36 @@ def run(config: options.Config) -> None:
     """
     import faulthandler
 
-    from loguru import logger
-
-    from streamd.core.secrets import Redactor
-    from streamd.service import loading, logging, signals
-    from streamd.service.configured import known_names
-    from streamd.service.log_output import LogOutput
+    from streamd.service import signals
 
     if sys.__stderr__ is not None:
         # What ends a process without an exception (systemd's watchdog sends SIGABRT) leaves where each thread was.
         faulthandler.enable(sys.__stderr__)
+    # Before all that takes long, imports included: a signal of the first second must not just kill the process.
     with signals.HangUps().seen() as hang_ups, signals.leaving_at_once():
-        redact, output = Redactor(), LogOutput()
-        settings = loading.load(config, tables=known_names())
-        redact.learn(settings.secrets())
-        logging.set_up(settings.log.level, settings.log.format, redact, output)
-        try:
-            _serve(config, settings, redact, hang_ups, output)
-        except StreamdError as error:
-            if settings.log.format != "json":
-                raise
-            # Whoever reads the log as JSON finds the end there too.
-            logger.error("{}", error)
-            raise typer.Exit(error.exit_code) from None
+        _configured(config, hang_ups)
+
+
+def _configured(config: Path, hang_ups: HangUps) -> None:
+    from loguru import logger
+
+    from streamd.core.secrets import Redactor
+    from streamd.service import loading, logging
+    from streamd.service.configured import known_names
+    from streamd.service.log_output import LogOutput
+
+    redact, output = Redactor(), LogOutput()
+    settings = loading.load(config, tables=known_names())
+    redact.learn(settings.secrets())
+    logging.set_up(settings.log.level, settings.log.format, redact, output)
+    try:
+        _serve(config, settings, redact, hang_ups, output)
+    except StreamdError as error:
+        if settings.log.format != "json":
+            raise
+        # Whoever reads the log as JSON finds the end there too.
+        logger.error("{}", error)
+        raise typer.Exit(error.exit_code) from None
 
 
 def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, output: LogOutput) -> None:

@@ -38,6 +38,15 @@ class Detector:
         """Free the model and its memory. Not while another thread runs it."""
         self._session.close()
 
+    def try_out(self) -> None:
+        """Read what a black picture comes to, whatever its scores: a head that does not fit shows before a camera.
+
+        Raises ModelError. Blocks for one inference.
+        """
+        shape = self.description.graph.input
+        outputs = self.run([np.zeros(shape.picture, shape.dtype)])
+        self.description.head.decode(outputs, 0, np.zeros(len(self.labels), np.float32))
+
     def run(self, pictures: Sequence[Array]) -> list[Array]:
         """The session's outputs for 1 to `limit` prepared pictures. Blocks for one inference, GIL released.
 

@@ -182,6 +182,7 @@ class Daemon:
         self._notifier.stopping()
         if signals.asked:
             self._announcer.daemon("stopping", None)
+            logger.info("stopping, as asked by a signal")
         crew.ask_stop()
         self._fleet.leave()
         if crew.failure is not None:

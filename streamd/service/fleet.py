@@ -79,6 +79,7 @@ class Fleet:
         self._worker = worker
         self._announce = announce
         self._keeping = keeping
+        self._starts: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
         self.streams: Mapping[str, Stream] = {}
         """By id, in the order of the configuration. Exchanged as a whole, never changed."""
@@ -169,9 +170,12 @@ class Fleet:
             self._run(stream, crew)
 
     def _run(self, stream: Stream, crew: Crew) -> None:
-        # The decoder of a removed stream of this name may still wait for its camera.
-        number = stream.lane.epoch
-        crew.start(f"decode:{stream.config.id}" + (f"/{number}" if number else ""), stream.run)
+        # A decoder of this name may still be there: of a removed stream, waiting for its camera, or one that has
+        # just ended. So each has a number.
+        name = stream.config.id
+        number = self._starts.get(name, 0)
+        self._starts[name] = number + 1
+        crew.start(f"decode:{name}" + (f"/{number}" if number else ""), stream.run)
 
 
 def _differing(one: StreamConfig, other: StreamConfig) -> set[str]:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
-import socket
-import socketserver
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from threading import Event
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -19,11 +14,11 @@ from prometheus_client.registry import Collector
 
 from streamd import __version__
 from streamd.bus.pictures import PicturePublisher
-from streamd.core.errors import OutputError
-from streamd.core.timing import NS_PER_S, Deadline, Stage, now_ns
+from streamd.core.timing import NS_PER_S, Stage, now_ns
 from streamd.models.detector import Detector
 from streamd.service.exposition import Exposition
 from streamd.service.log_output import LogOutput
+from streamd.service.pages import PageServer
 from streamd.service.streams import Stream
 
 # Few buckets: 64 streams with 6 stages each must be scraped in a few milliseconds.
@@ -31,9 +26,6 @@ _BOUNDS_S = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 _STUCK_NS = 10 * NS_PER_S
 """The worker and the publisher turn at least each second; after ten without a turn they hang."""
-_ASK_S = 1.0
-_ANSWER_S = 1.0
-_LONGEST_REQUEST = 1 << 14
 
 
 @dataclass(slots=True)
@@ -163,71 +155,28 @@ class StreamCollector(Collector):
 
 
 class MetricsServer:
-    """Answers HTTP on `listen`; `run` is the body of thread `http`. One request at a time, 2 s each at most."""
+    """The pages; `run` is the body of thread `http`."""
 
     def __init__(self, listen: str, vitals: Vitals) -> None:
-        host, _, port = listen.rpartition(":")
-        host = host.strip("[]")
+        """Binds. Raises OutputError."""
         self._vitals = vitals
         self._collector = StreamCollector(vitals)
         self._exposition = Exposition()
-        pages = {
-            "/metrics": self._metrics,
-            "/healthz": self._health,
-            "/readyz": self._ready,
-            "/streams": self._streams,
-        }
-
-        class Handler(BaseHTTPRequestHandler):
-            server_version = f"streamd/{__version__}"
-            sys_version = ""
-
-            def setup(self) -> None:
-                super().setup()
-                self.rfile = io.BytesIO(_head(self.connection))
-                self.connection.settimeout(_ANSWER_S)
-
-            def do_GET(self) -> None:
-                page = pages.get(self.path.partition("?")[0])
-                code, kind, body = (
-                    page() if page else (404, "text/plain", b"/metrics /healthz /readyz /streams\n")
-                )
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass  # a line a scrape is nothing anybody wants
-
-        # No HTTPServer: it asks the name service for its own name, and waits.
-        class Server(socketserver.TCPServer):
-            allow_reuse_address = True
-            request_queue_size = 64
-            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            timeout = 0.2
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # a client that hung up
-
-        try:
-            self._server = Server(("" if host == "*" else host, int(port)), Handler)
-        except OSError as error:
-            raise OutputError(
-                f"metrics.listen: {listen} cannot be bound: {error.strerror}; choose another port, or null"
-            ) from error
-
-    @property
-    def port(self) -> int:
+        self._server = PageServer(
+            listen,
+            {
+                "/metrics": self._metrics,
+                "/healthz": self._health,
+                "/readyz": self._ready,
+                "/streams": self._streams,
+            },
+        )
+        self.port = self._server.port
         """The port bound to."""
-        return int(self._server.server_address[1])
 
     def run(self, stop: Event) -> None:
         """Answer until `stop` is set."""
-        with self._server:
-            while not stop.is_set():
-                self._server.handle_request()
+        self._server.run(stop)
 
     def _metrics(self) -> tuple[int, str, bytes]:
         return 200, CONTENT_TYPE_LATEST, self._exposition.text(self._collector.collect())
@@ -257,19 +206,3 @@ class MetricsServer:
                 "in_flight": counts.in_flight,
             }
         return 200, "application/json", json.dumps(states, indent=1).encode() + b"\n"
-
-
-def _head(connection: socket.socket) -> bytes:
-    """A request up to its blank line, or what came of it in time: a client that dawdles holds up all others."""
-    deadline = Deadline(_ASK_S)
-    head = b""
-    while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) < _LONGEST_REQUEST:
-        connection.settimeout(max(0.001, deadline.left_s()))
-        try:
-            more = connection.recv(4096)
-        except OSError:
-            break
-        if not more:
-            break
-        head += more
-    return head

@@ -196,4 +196,4 @@ def write_failure(name: str, error: OSError) -> str:
     """One line for an output that cannot be written any more."""
     if isinstance(error, BrokenPipeError):
         return f"{name}: the reader has gone"
-    return f"{name} cannot be written any more: {error.strerror}; what is in it so far is complete"
+    return f"{name} cannot be written any more: {error.strerror}; what is in it so far can be used"

@@ -6,7 +6,9 @@ shown. What it stands for is text, whatever it looks like.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +78,10 @@ def _replace(
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     if name not in environ:
         raise LookupError(f"the environment variable {name} is not set")
-    return environ[name]
+    value = environ[name]
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise LookupError(f"the environment variable {name} is not UTF-8 text")
+    return value
 
 
 def _credential(name: str, environ: Mapping[str, str]) -> str:
@@ -85,7 +90,10 @@ def _credential(name: str, environ: Mapping[str, str]) -> str:
         problem = f"$CREDENTIALS_DIRECTORY is not set; the systemd unit needs LoadCredential={name}:FILE"
         raise LookupError(problem)
     try:
-        with (Path(folder) / name).open("rb") as file:
+        # A pipe is not waited for.
+        with open(Path(folder) / name, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise LookupError("the credential is no file")
             raw = file.read(_LARGEST + 1)
     except FileNotFoundError:
         raise LookupError(f"no such credential; the systemd unit needs LoadCredential={name}:FILE") from None
@@ -99,6 +107,10 @@ def _credential(name: str, environ: Mapping[str, str]) -> str:
         # from None: the foreign error carries the bytes of the secret
         raise LookupError("the credential is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def credentials_named(value: Value) -> set[str]:

@@ -105,7 +105,7 @@ class Reload:
                 self._asked = False
                 self._read(crew, tell)
         elif self._swapped is None:
-            if building.ended.is_set():
+            if not crew.running("build"):
                 self._exchange(building, crew, tell)
         elif self._swapped.is_set():
             self._exchanged(building, crew, tell)

@@ -22,7 +22,7 @@ def leaving_at_once() -> Iterator[None]:
 
 
 class HangUps:
-    """SIGHUP asks for a reload, from the first moment on: without a handler it would end the process."""
+    """SIGHUP asks for a reload, from `seen` on: without a handler it would end the process."""
 
     def __init__(self) -> None:
         self._asked = False

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from loguru import logger
 
 from streamd.core.crew import Crew
+from streamd.core.errors import ModelError
 from streamd.core.timing import now_ns
 from streamd.models.description import Description
 from streamd.models.detector import Detector
@@ -29,7 +30,12 @@ def open_detector(
     with open_session(description.path, description.graph, options, tell) as session:
         for note in session.notes:
             logger.info("{}: {}", description.name, note)
-        yield Detector(description, session, session.batch), session.warm_ms
+        detector = Detector(description, session, session.batch)
+        try:
+            detector.try_out()
+        except ModelError as error:
+            raise ModelError(f"{description.path}: {error}") from error
+        yield detector, session.warm_ms
 
 
 @contextmanager

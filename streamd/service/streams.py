@@ -122,8 +122,7 @@ class Stream:
                 continue
             if self._finished() and (detail is None or reason in _DAMAGED_ENDS):
                 # A file that broke off on the way does so each time: it has ended, unless it is played in a loop.
-                if self._ends(turn):
-                    self._enter("ended", reason, detail)
+                if self._ends(turn, reason, detail):
                     return
                 continue
             wait_s = self._failed(reason, detail or "the source ended")
@@ -165,11 +164,16 @@ class Stream:
                 self._plays_again = False
             return self._turn
 
-    def _ends(self, turn: threading.Event) -> bool:
+    def _ends(self, turn: threading.Event, reason: Reason, detail: str | None) -> bool:
         """Whether the end stands: a new configuration may have come with it."""
         with self._lock:
-            self._ended = not turn.is_set()
-            return self._ended
+            if turn.is_set():
+                return False
+            # In one step: whoever reopens the stream from now on comes after what is told here.
+            self._ended = True
+            self._change_locked("ended", reason, detail)
+        self._log("ended", detail)
+        return True
 
     def watch(self, now: int) -> None:
         """Say `stalled` when a live source gives nothing for max(2 s, 5 frame intervals). Never blocks."""
@@ -275,10 +279,19 @@ class Stream:
         with self._lock:
             if only_from is not None and self._standing.state not in only_from:
                 return
-            if self._standing.state == "removed":
+            if not self._change_locked(state, reason, detail):
                 return
-            self._standing = Standing(state, reason, now_ns(), detail)
-            # Announced under the lock: two threads that change the state also tell of it in that order.
-            self._announce(self.lane, state, reason, detail)
+        self._log(state, detail)
+
+    def _change_locked(self, state: State, reason: Reason | None, detail: str | None) -> bool:
+        """Whether it changed: what was removed stays so."""
+        if self._standing.state == "removed":
+            return False
+        self._standing = Standing(state, reason, now_ns(), detail)
+        # Announced under the lock: two threads that change the state also tell of it in that order.
+        self._announce(self.lane, state, reason, detail)
+        return True
+
+    def _log(self, state: State, detail: str | None) -> None:
         if state in ("live", "ended", "stalled"):
             logger.info("{}: {}{}", self.config.id, state, f" ({detail})" if detail else "")

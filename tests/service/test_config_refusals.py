@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a table row is easier to read on one line
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -191,6 +192,8 @@ def test_a_user_in_an_address_is_refused_also_from_a_credential(tmp_path: Path) 
         ("${cred:broken}", "is not UTF-8"),
         ("${cred:huge}", "larger than"),
         ("${cred:folder}", "cannot be read"),
+        ("${cred:pipe}", "is no file"),
+        ("${env:BYTES}", "is not UTF-8"),
     ],
 )
 def test_an_unset_reference_is_for_a_restart_to_mend(tmp_path: Path, value: str, said: str) -> None:
@@ -198,7 +201,10 @@ def test_an_unset_reference_is_for_a_restart_to_mend(tmp_path: Path, value: str,
     (store / "folder").mkdir(parents=True)
     (store / "broken").write_bytes(b"\xffhunter2")
     (store / "huge").write_bytes(b"x" * 70_000)
-    for environ in ({"CREDENTIALS_DIRECTORY": str(store)}, {}):
+    os.mkfifo(store / "pipe")
+    # What the environment has that is no text comes like this.
+    given = {"CREDENTIALS_DIRECTORY": str(store), "BYTES": b"\xffhunter2".decode(errors="surrogateescape")}
+    for environ in (given, {}):
         error = faults(tmp_path, stream(f"username: u\n    password: {value}"), **environ)
         (fault,) = error.faults
         assert (fault.key, fault.missing, error.exit_code) == ("streams.gate.password", True, 1)

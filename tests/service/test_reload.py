@@ -12,13 +12,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from tests.support.clips import Clip, make
+from tests.support.command import run
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model, number_of
 from tests.support.rtsp_camera import Camera, Login, Stream, units_of
+from tests.support.tiny_models import Tiny
 from tests.support.zmq_reader import Reader
 
 TEST = {"url": "test:?rate=25&size=128x64", "max_age_ms": 10_000}
@@ -174,13 +177,37 @@ def refusals(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
     yield {"streams": {"a": {**TEST, "password": "${cred:none}"}}}, "CREDENTIALS_DIRECTORY"
     yield {"model": {"path": str(folder / "none.onnx")}}, "none.onnx"
     yield {"model": {"path": str(folder / "rubbish.onnx")}}, "rubbish.onnx"
+    # It loads and runs: only what comes out of it does not fit the head.
+    yield {"model": {"path": str(folder / "decoded.onnx"), "head": "yolox"}}, "decoded boxes"
     yield {"unknown": 1}, "unknown"
+
+
+def decoded_boxes() -> np.ndarray:
+    """What a YOLOX gives that was exported with its decoding: boxes in pixels."""
+    rows = np.zeros((126, 7), np.float32)
+    rows[:, :4], rows[:, 4:6] = 40, 0.9
+    return rows
+
+
+def test_a_model_whose_outputs_do_not_fit_its_head_is_not_started_with(tmp_path: Path) -> None:
+    """Exit code 2: systemd must not try it again and again."""
+    model = Tiny(outputs={"output": decoded_boxes()}, batch=1).write(tmp_path / "decoded.onnx")
+    path = write_config(tmp_path / "c.yaml", model, {"a": dict(TEST)})
+    path.write_text(
+        yaml.safe_dump(yaml.safe_load(path.read_text()) | {"model": {"path": str(model), "head": "yolox"}})
+    )
+    done = run("run", "-c", path)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"streamd: {model}: the model's output 'output' holds decoded boxes")
+    assert "set head: yolov5" in last
 
 
 def test_what_cannot_be_applied_changes_nothing_and_says_why(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
 ) -> None:
     (tmp_path / "rubbish.onnx").write_bytes(b"rubbish" * 100)
+    Tiny(outputs={"output": decoded_boxes()}, batch=1).write(tmp_path / "decoded.onnx")
     with bench({"a": dict(TEST)}) as bench_:
         assert bench_.more("a")
         good = bench_.path.read_text()
@@ -198,7 +225,7 @@ def test_what_cannot_be_applied_changes_nothing_and_says_why(
         assert bench_.reload()["detail"] == "no stream changed"
         assert bench_.more("a")
         assert bench_.untouched("a")
-        assert len(bench_.daemon_events("model_failed")) == 2
+        assert len(bench_.daemon_events("model_failed")) == 3
         assert bench_.daemon.stop() == 0
 
 
