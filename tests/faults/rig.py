@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -26,37 +25,14 @@ from tests.support.clips import Clip, make
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model, number_of
 from tests.support.rtsp_camera import Camera, Stream, units_of
+from tests.support.witness import Witness
 from tests.support.zmq_reader import Reader
 
 CLIP = Clip(width=160, height=120, frames=250, rate=25, gop=25)
 KEYFRAME_S = 1.0
 _PROMISED_S = 2.0
 _BUSY_S = 4.0  # what a machine that does ten other things may add; the figures are printed without it
-_TICK_S = 0.02
-_STOOD_STILL_S = 0.5  # a stream is called stalled after two seconds
 _WAIT = re.compile(r"victim: .*next attempt in (\d+) s")
-
-
-class Witness(threading.Thread):
-    """Whether this machine stood still: how late a thread of the tests' own was at most."""
-
-    def __init__(self) -> None:
-        super().__init__(name="witness", daemon=True)
-        self.longest_s = 0.0
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        """Until `close`."""
-        before_s = time.monotonic()
-        while not self._over.wait(_TICK_S):
-            now_s = time.monotonic()
-            self.longest_s = max(self.longest_s, now_s - before_s - _TICK_S)
-            before_s = now_s
-
-    def close(self) -> None:
-        """End it."""
-        self._over.set()
-        self.join()
 
 
 class Fault:
@@ -172,9 +148,7 @@ class Rig:
             assert seqs == list(range(seqs[0], seqs[0] + len(seqs))), name
             assert all(number_of(m["objects"]) is not None for m in results), name
         # A machine that stood still made them stall; the promise is about the victim's fault.
-        allowed = {"connecting", "live"} | (
-            {"stalled"} if self._witness.longest_s > _STOOD_STILL_S else set()
-        )
+        allowed = {"connecting", "live"} | ({"stalled"} if self._witness.count else set())
         for name in ("steady", "test"):
             told = [m["event"] for m in self.events(name)]
             assert set(told) <= allowed, (name, told, self._witness.longest_s)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.number_model import LABELS
+from tests.support.witness import Witness
 from tools.soak.cameras import ROOT
 from tools.soak.samples import Counters, counters_of, judge
 from tools.soak.verdict import memory, slope_of, steady
@@ -25,7 +26,7 @@ class Feed:
     """What a daemon would send of one stream, to be spoilt."""
 
     def __init__(self) -> None:
-        self.problems = Problems()
+        self.problems = Problems(Witness())
         self.watch = Watch(
             ["a", "b"], ["b"], clip_frames=FRAMES, keyframe_s=1, max_age_ms=500, problems=self.problems
         )

@@ -31,6 +31,7 @@ from streamd.core.crew import Crew
 from streamd.core.timing import Deadline
 from tests.support.clips import Clip, make
 from tests.support.number_model import make_number_model
+from tests.support.witness import Witness
 from tools.soak import samples, verdict
 from tools.soak.cameras import ROOT, UP_S, CameraProcess, flap, free_ports
 from tools.soak.samples import Counters, Table, counters_of, process_row
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ports = free_ports(plan.cameras, chance)
     cameras = [CameraProcess(f"cam{i:02d}", clip, port, RATE) for i, port in enumerate(ports)]
     flapping = cameras[: plan.flapping]
-    problems = Problems()
+    witness = Witness()
+    problems = Problems(witness)
     watch = Watch(
         [camera.name for camera in cameras],
         [camera.name for camera in flapping],
@@ -97,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems=problems,
     )
     with contextlib.ExitStack() as stack:
+        witness.start()
+        stack.callback(witness.close)
         for camera in cameras:
             stack.callback(camera.kill)
             camera.start()
@@ -123,6 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             problems.add("soak", f"{crew.failed_thread}: {crew.failure!r}")
         ended = _end(daemon, problems)
     limits, figures = _findings(plan, daemon, watch, problems)
+    figures |= {
+        "standstills_of_the_machine": {"count": witness.count, "longest_s": round(witness.longest_s, 2)},
+        "at_standstills": dict(problems.at_standstills),
+    }
     figures |= {"lasted_min": round(lasted_s / 60, 1), "seed": plan.seed, **ended}
     holds = verdict.write(plan.out, figures, limits)
     print((plan.out / "summary.md").read_text())
