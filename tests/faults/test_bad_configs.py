@@ -15,7 +15,7 @@ from tests.support import bad_configs
 from tests.support.bad_configs import CREDENTIAL, config_of, refused_or_taken, write_credentials
 from tests.support.command import run, run_inline
 
-LONG = 6000
+LONG = 2000
 
 
 @pytest.fixture
