@@ -60,7 +60,7 @@ class Player:
     def play(self) -> None:
         """Until the end of the units, of the session or of the connection."""
         with contextlib.suppress(OSError):
-            start = time.monotonic()
+            start, self._start_s = time.monotonic(), time.time()
             for number in itertools.count():
                 if number >= len(self._units) and not self._stream.loop:
                     self._end()
@@ -104,7 +104,9 @@ class Player:
                 clock = CLOCK if track.kind == "video" else _AUDIO_CLOCK
                 ticks = track.offset + round(elapsed * clock)
                 track.carrier.rtcp(
-                    sender_report(track.ssrc, self._clock(number), ticks, track.packets, track.octets)
+                    sender_report(
+                        track.ssrc, self._clock(number, elapsed), ticks, track.packets, track.octets
+                    )
                 )
         if faults.server_requests and number % faults.server_request_every == 0:
             method = faults.server_requests[self._requests % len(faults.server_requests)]
@@ -112,10 +114,11 @@ class Player:
             head = f"{method} * RTSP/1.0\r\nCSeq: {self._requests}\r\nSession: {self._session.name}\r\n\r\n"
             self._wire.send(head.encode())
 
-    def _clock(self, number: int) -> float:
+    def _clock(self, number: int, elapsed: float) -> float:
+        # Of the same moment as the timestamp beside it: a thread may be held up between two lines.
         jump = self._stream.clock_jump
         ahead = jump[1] if jump is not None and number >= jump[0] else 0.0
-        return time.time() + self._stream.clock_offset_s + ahead
+        return self._start_s + elapsed + self._stream.clock_offset_s + ahead
 
     def _unit(self, number: int) -> None:
         faults, units = self._faults, self._units

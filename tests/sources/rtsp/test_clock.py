@@ -50,6 +50,12 @@ def _numbers(pictures: list[Picture]) -> list[int]:
     return [number for number in found if number is not None]
 
 
+def _began_us(camera: Camera) -> float:
+    """When unit 0 was due, in microseconds since 1970: a busy machine sends late, never early."""
+    wall_us = (time.time_ns() - time.monotonic_ns()) / 1000
+    return wall_us + min(row.sent_ns / 1000 - row.number * 1e6 / RATE for row in camera.sent)
+
+
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.UDP])
 @pytest.mark.parametrize("offset_s", [0.0, 3600.0, -86_400.5])
 def test_the_time_is_the_camera_s(units: Units, transport: Transport, offset_s: float) -> None:
@@ -59,18 +65,16 @@ def test_the_time_is_the_camera_s(units: Units, transport: Transport, offset_s: 
         pictures = _pictures(camera.url, 50, transport)
         # The camera writes down what it sent after it has: the picture may be here before.
         assert camera.until(lambda: len(camera.sent) >= 50)
-        sent = {row.number: row.sent_ns for row in camera.sent}
-    wall_us = (time.time_ns() - time.monotonic_ns()) / 1000
+        began_us = _began_us(camera)
     captured = [picture.captured_us for picture in pictures]
     # None is without: the first report comes before the first picture.
     away = [
-        at_us - offset_s * 1e6 - sent[number] / 1000 - wall_us
+        at_us - offset_s * 1e6 - began_us - number * 1e6 / RATE
         for number, at_us in zip(_numbers(pictures), captured, strict=True)
         if at_us is not None
     ]
     assert len(away) == 50
-    # Single pictures are sent late on a busy machine.
-    assert abs(statistics.median(away)) < NEAR_US
+    assert max(map(abs, away)) < NEAR_US
 
 
 def test_without_reports_there_is_none(units: Units) -> None:
@@ -91,10 +95,9 @@ def test_before_the_first_report_there_is_none(units: Units) -> None:
 def test_a_clock_that_is_set_is_followed(units: Units, jump_s: float) -> None:
     with Camera(units, Stream(rate=RATE, reports_s=0.05, clock_jump=(20, jump_s))) as camera:
         pictures = _pictures(camera.url, 150)
-        first = camera.sent[0].sent_ns
-    wall_us = (time.time_ns() - time.monotonic_ns()) / 1000 + first / 1000
+        began_us = _began_us(camera)
     ahead = [
-        (picture.captured_us or 0) - wall_us - number * 1e6 / RATE
+        (picture.captured_us or 0) - began_us - number * 1e6 / RATE
         for number, picture in zip(_numbers(pictures), pictures, strict=True)
     ]
     assert statistics.median(ahead[:18]) == pytest.approx(0, abs=NEAR_US)
