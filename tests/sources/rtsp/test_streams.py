@@ -120,11 +120,12 @@ def test_a_server_that_takes_leave(film: Film, method: str) -> None:
 
 @pytest.mark.parametrize("login", [None, Login("viewer", "secret", stale_after=2)])
 def test_the_session_is_kept_alive(film: Film, login: Login | None) -> None:
-    stream = Stream(rate=20, timeout_s=2, expire="requests")
+    # Twice as long as the session would last, which is long enough for a machine that stands still for a second.
+    stream = Stream(rate=40, timeout_s=4, expire="requests")
     with Camera(film.units, stream, login) as camera:
-        seen = read_all(camera.url, most=120, username="viewer", password="secret")
+        seen = read_all(camera.url, most=320, username="viewer", password="secret")
     assert seen.fault is None
-    assert len(seen.pictures) == 120
+    assert len(seen.pictures) == 320
 
 
 # -- transports ----------------------------------------------------------------------------------------
