@@ -28,7 +28,7 @@ def _forbidden_skips(reporter: pytest.TerminalReporter) -> list[str]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker a core: one more is quicker by a tenth, and makes daemons wait for the processor that tests time."""
+    """A worker a core: with one more, daemons wait for the processor while tests look at their clocks."""
     return os.cpu_count() or 1
 
 
