@@ -31,7 +31,7 @@ HOMES = {
     "yaml": ["service/document.py"],
     "pydantic": ["service/"],
     "pydantic_core": ["service/"],
-    "prometheus_client": ["service/exposition.py", "service/metrics.py"],
+    "prometheus_client": ["service/metrics.py"],
     "typer": ["cli/"],
     "rich": ["cli/"],
     "loguru": ["service/", "cli/"],

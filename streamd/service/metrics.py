@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
@@ -16,7 +17,6 @@ from streamd import __version__
 from streamd.bus.pictures import PicturePublisher
 from streamd.core.timing import NS_PER_S, Stage, now_ns
 from streamd.models.detector import Detector
-from streamd.service.exposition import Exposition
 from streamd.service.log_output import LogOutput
 from streamd.service.pages import PageServer
 from streamd.service.streams import Stream
@@ -160,8 +160,8 @@ class MetricsServer:
     def __init__(self, listen: str, vitals: Vitals) -> None:
         """Binds. Raises OutputError."""
         self._vitals = vitals
-        self._collector = StreamCollector(vitals)
-        self._exposition = Exposition()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(StreamCollector(vitals))
         self._server = PageServer(
             listen,
             {
@@ -179,7 +179,7 @@ class MetricsServer:
         self._server.run(stop)
 
     def _metrics(self) -> tuple[int, str, bytes]:
-        return 200, CONTENT_TYPE_LATEST, self._exposition.text(self._collector.collect())
+        return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
 
     def _health(self) -> tuple[int, str, bytes]:
         stuck = self._vitals.stuck()
