@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any
@@ -74,5 +75,5 @@ def _change(message: Any, chance: random.Random) -> None:
         if chance.random() < 0.3:
             del holder[key]
         else:
-            holder[key] = chance.choice(_VALUES)
+            holder[key] = copy.deepcopy(chance.choice(_VALUES))  # the next damage may go into it
         return
