@@ -30,11 +30,10 @@ class LastValues:
 
     def keep(self, topic: bytes, note: Note) -> None:
         """Remember a note; `removed` clears its stream's, and `reset` says nothing of how things stand."""
-        if isinstance(note, wire.EventMessage) and note.event == "removed":
+        event = note.event if isinstance(note, wire.EventMessage) else None
+        if event == "removed":
             self._notes.pop(topic, None)
-        elif isinstance(note, wire.EventMessage) and note.event == "reset":
-            pass
-        else:
+        elif event != "reset":
             self._notes[topic] = note
 
     def matching(self, prefix: bytes) -> list[tuple[bytes, bytes]]:

@@ -106,7 +106,7 @@ def _open_closed_descriptors() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
     # That stdout is None is kept: results asked for there cannot be had, and are told of.
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - open as long as the process
 
 
 def _drop_stdout() -> None:

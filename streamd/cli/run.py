@@ -79,7 +79,7 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, ou
         redact.learn({keyring.server.secret})
         for line in keyring.notes:
             logger.warning("{}", line)
-    notifier = Notifier(os.environ, redact)
+    notifier = Notifier(os.environ, redact)  # systemd names its socket and the watchdog there
     model = describe_configured(settings.model)
     options = runtime_options(settings.runtime, settings.batch)
     with build_detector(model, options, notifier.building) as (detector, warm_ms):

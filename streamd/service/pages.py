@@ -129,6 +129,7 @@ def _answerer(pages: Mapping[str, Page]) -> Callable[[_Visitor], object]:
 
         def __init__(self, visitor: _Visitor) -> None:
             self._head = bytes(visitor.head)
+            # Of its server a handler asks nothing.
             super().__init__(visitor.connection, ("", 0), None)  # type: ignore[arg-type]
 
         def setup(self) -> None:
