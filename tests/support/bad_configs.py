@@ -174,7 +174,7 @@ def _places(tree: Any) -> Any:
 
 
 def _holds(value: Any, holder: Any) -> bool:
-    return value is holder or any(_holds(parent[key], holder) for parent, key in _places(value))
+    return value is holder or any(parent[key] is holder for parent, key in _places(value))
 
 
 def _changed_lines(chance: random.Random) -> str:
