@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -87,18 +87,20 @@ class Stamps:
     posted: int = 0
     encoded: int = 0
 
-    def stages_ns(self) -> Iterator[tuple[Stage, int]]:
-        """Each stage's duration.
+    def stages_ns(self) -> tuple[int, ...]:
+        """Each stage's duration, in the order of `Stage`.
 
         `infer` is the batch's time, `queue` ends when the batch runs, `publish` is the wait in the outbox.
         """
-        yield Stage.DECODE, self.decoded - self.received
-        yield Stage.PREPROCESS, self.prepared - self.decoded
-        yield Stage.QUEUE, self.run - self.prepared
-        yield Stage.INFER, self.inferred - self.run
-        yield Stage.POSTPROCESS, self.posted - self.inferred
-        yield Stage.PUBLISH, self.encoded - self.posted
-        yield Stage.TOTAL, self.encoded - self.received
+        return (
+            self.decoded - self.received,
+            self.prepared - self.decoded,
+            self.run - self.prepared,
+            self.inferred - self.run,
+            self.posted - self.inferred,
+            self.encoded - self.posted,
+            self.encoded - self.received,
+        )
 
 
 def _bounds() -> tuple[int, ...]:
@@ -165,13 +167,14 @@ class StageTimes:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the histograms
         self._stages = {stage: Histogram() for stage in Stage}
+        self._in_order = tuple(self._stages.values())
         self._recent = Histogram()
 
     def add(self, stamps: Stamps) -> None:
         """Count the stages of one frame that was published."""
         with self._lock:
-            for stage, duration in stamps.stages_ns():
-                self._stages[stage].add(max(0, duration))
+            for histogram, duration in zip(self._in_order, stamps.stages_ns(), strict=True):
+                histogram.add(max(0, duration))
             self._recent.add(max(0, stamps.encoded - stamps.received))
 
     def take_recent_p99_ms(self) -> float | None:

@@ -45,7 +45,7 @@ class Letterbox:
         Allocates no arrays once warm for 8-bit YUV pictures of one size.
         """
         placement = self.place(picture.width, picture.height, picture.sar)
-        if placement != previous:
+        if placement is not previous and placement != previous:
             self._fill(pixels)
         height, width = placement.height, placement.width
         left, top = int(placement.offset_x), int(placement.offset_y)

@@ -81,25 +81,28 @@ def select(
         if nms
         else ranking(candidates.scores)
     )
-    offset = np.array([placement.offset_x, placement.offset_y], np.float32)
-    scale = np.array([placement.scale_x, placement.scale_y], np.float32)
-    boxes = (candidates.boxes[order].reshape(-1, 2, 2) - offset) / scale
-    boxes = np.clip(boxes, 0, np.array([width, height], np.float32)).reshape(-1, 4)
+    offset, scale = placement.offset, placement.scale
+    corners = (candidates.boxes[order].reshape(-1, 2, 2) - offset) / scale
+    # Not np.clip, whose way to the same two calls costs more than they do.
+    np.maximum(corners, 0, out=corners)
+    np.minimum(corners, np.array([width, height], np.float32), out=corners)
+    boxes = corners.reshape(-1, 4)
     kept = _wanted(boxes, width, height, rules)
-    chosen = order[kept]
+    if not kept.all():
+        boxes, order = boxes[kept], order[kept]
     keypoints = candidates.keypoints
     return Detections(
-        boxes[kept],
-        candidates.scores[chosen],
-        candidates.class_ids[chosen],
-        None if keypoints is None else (keypoints[chosen] - offset) / scale,
+        boxes,
+        candidates.scores[order],
+        candidates.class_ids[order],
+        None if keypoints is None else (keypoints[order] - offset) / scale,
     )
 
 
 def _wanted(boxes: Floats, width: int, height: int, rules: Rules) -> NDArray[np.bool_]:
     """Which boxes, in source pixels and clipped, have an area and pass the filters of place and size."""
     sides = boxes[:, 2:] - boxes[:, :2]
-    kept: NDArray[np.bool_] = np.logical_and.reduce(sides > 0, axis=1)
+    kept: NDArray[np.bool_] = (sides[:, 0] > 0) & (sides[:, 1] > 0)
     if rules.min_size is not None:
         kept &= np.logical_and.reduce(sides >= np.array(rules.min_size, np.float32), axis=1)
     if rules.region is not None:

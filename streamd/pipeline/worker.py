@@ -19,7 +19,8 @@ _WAKE_S = 1.0
 class Worker:
     """Owns the detector (session and batch buffer) while `run` runs; `run` is the body of thread `infer`.
 
-    With `fill` every batch is full but the last: an offline run's batches then do not depend on timing.
+    With `fill` every batch is full but the last: an offline run's batches then do not depend on timing. It is the
+    number of frames to wait for when there are none.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Worker:
         rings: Rings,
         outbox: Outbox[Any],
         *,
-        fill: bool = False,
+        fill: int = 0,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._detector = detector

@@ -25,8 +25,10 @@ from streamd.service.outputs import Sink
 from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.address import encodable, shown
 
-_RING = 4  # frames waiting for the worker: enough to hide the jitter of the decoder
+_RING = 8  # frames waiting for the worker: enough to hide the jitter of the decoder
 _OUTBOX = 8  # results waiting to be written
+# Whoever has nothing to do sleeps until there is some work: waking costs more than a small frame.
+_WORTH_WAKING = 4
 _POLL_S = 0.1  # how soon a Ctrl-C is seen
 _JOIN_S = 4.0  # what is left of the 5 s of a stop when everything was asked to end
 
@@ -179,13 +181,13 @@ class _Passage:
     def run(self) -> SourceError | None:
         """Why the input is not complete; None when it is."""
         owner = self._owner
-        worker = Worker(owner.detector, self._rings, self._outbox, fill=True)
+        worker = Worker(owner.detector, self._rings, self._outbox, fill=_WORTH_WAKING)
         stopped = False
         with Crew() as crew:
             crew.start("decode", lambda: self._decode(crew.stop))
             crew.start("infer", lambda: self._infer(worker))
             try:
-                while (items := self._outbox.take(_POLL_S)) is not None:
+                while (items := self._outbox.take(_POLL_S, _WORTH_WAKING)) is not None:
                     for result in items:
                         if isinstance(result, Result):
                             owner.write(result)

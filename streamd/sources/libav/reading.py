@@ -55,7 +55,10 @@ class LibavSource(Closing):
         self._ahead: deque[Picture] = deque()
         self._closed = False
         self._reader = self._decode_all()
-        self._time_base = stream.time_base or Fraction(1)
+        base = stream.time_base or Fraction(1)
+        # Not the fraction: a division of whole numbers gives the same float in a twentieth of the time.
+        self._ticks, self._per_s = base.numerator, base.denominator
+        self._sar: Fraction | None = None
         self._decoded = 0
         self._spoilt = False
         self._newest_pts: float | None = None
@@ -244,8 +247,8 @@ class LibavSource(Closing):
             self._newest_packet = packet
             start = packet.pts if packet.pts is not None else packet.dts
             self._ending.packet(
-                None if start is None else float(start * self._time_base),
-                float((packet.duration or 0) * self._time_base),
+                None if start is None else start * self._ticks / self._per_s,
+                (packet.duration or 0) * self._ticks / self._per_s,
                 damaged,
             )
         return frames
@@ -254,7 +257,7 @@ class LibavSource(Closing):
         """None when the picture lies before the asked start."""
         if self._stop.is_set():
             return None
-        pts = None if frame.pts is None else round(float(frame.pts * self._time_base), 6)
+        pts = None if frame.pts is None else round(frame.pts * self._ticks / self._per_s, 6)
         self._newest_pts = pts
         start_s = self._request.start_s
         if start_s is not None and not self.live:
@@ -267,14 +270,17 @@ class LibavSource(Closing):
             if pts < start_s and not self._decoded:
                 self.skipped += 1
                 return None
-        self._decoded += 1
         stamp = frame.opaque if self.live else None
-        sar = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+        if frame.key_frame or not self._decoded:
+            # Each asking makes a Fraction, and it changes with a keyframe only.
+            context = self._stream.codec_context
+            self._sar = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
+        self._decoded += 1
         # Nothing else tells here what a damaged picture spoils: all that follows, to the next keyframe.
         self._spoilt = frame.is_corrupt or (self._spoilt and not frame.key_frame)
         arrival = stamp if isinstance(stamp, Arrival) else arrival
         try:
-            return picture_of(self._views, frame, pts, sar, arrival, corrupt=self._spoilt)
+            return picture_of(self._views, frame, pts, self._sar, arrival, corrupt=self._spoilt)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,
