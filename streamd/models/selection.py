@@ -82,7 +82,7 @@ def select(
         else ranking(candidates.scores)
     )
     offset, scale = placement.offset, placement.scale
-    corners = (candidates.boxes[order].reshape(-1, 2, 2) - offset) / scale
+    corners = (candidates.boxes.take(order, axis=0).reshape(-1, 2, 2) - offset) / scale
     # Not np.clip, whose way to the same two calls costs more than they do.
     np.maximum(corners, 0, out=corners)
     np.minimum(corners, np.array([width, height], np.float32), out=corners)
@@ -102,7 +102,7 @@ def select(
 def _wanted(boxes: Floats, width: int, height: int, rules: Rules) -> NDArray[np.bool_]:
     """Which boxes, in source pixels and clipped, have an area and pass the filters of place and size."""
     sides = boxes[:, 2:] - boxes[:, :2]
-    kept: NDArray[np.bool_] = (sides[:, 0] > 0) & (sides[:, 1] > 0)
+    kept: NDArray[np.bool_] = np.logical_and.reduce(sides > 0, axis=1)
     if rules.min_size is not None:
         kept &= np.logical_and.reduce(sides >= np.array(rules.min_size, np.float32), axis=1)
     if rules.region is not None:
