@@ -25,6 +25,7 @@ from streamd.sources.libav.faults import connection_fault, plain
 from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
 from streamd.sources.libav.streams import declared_s, duration_s
 from streamd.sources.source import Closing, SourceRequest
+from streamd.sources.thinning import Thinning
 
 # A cut MP4 reports every sample that is missing; a damaged one recovers after a few.
 _READ_ERRORS_IN_A_ROW = 32
@@ -68,7 +69,7 @@ class LibavSource(Closing):
         self.live = live
         self.damaged = 0
         self.lost_packets = 0
-        self.undecoded: Mapping[str, int] = {}
+        self.thinning = Thinning()
         self.skipped = 0
         rate = stream.average_rate
         self.rate = float(rate) if rate else None
@@ -105,6 +106,10 @@ class LibavSource(Closing):
         if self.duration_s is None or self.rate is None:
             return None
         return round(self.duration_s * self.rate)
+
+    @property
+    def undecoded(self) -> Mapping[str, int]:
+        return {"rate_limit": self.thinning.left_out} if self.live else {}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -152,6 +157,8 @@ class LibavSource(Closing):
         for packet in self._packets():
             arrival = Arrival.now()
             if self.live:
+                if self.thinning.skips(packet.is_keyframe, arrival.ns, packet.pts):
+                    continue
                 packet.opaque = arrival
             frames = self._decode(packet)
             for frame in frames:
@@ -280,7 +287,8 @@ class LibavSource(Closing):
         self._spoilt = frame.is_corrupt or (self._spoilt and not frame.key_frame)
         arrival = stamp if isinstance(stamp, Arrival) else arrival
         try:
-            return picture_of(self._views, frame, pts, self._sar, arrival, corrupt=self._spoilt)
+            corrupt = self._spoilt or self.thinning.torn(frame.pts)
+            return picture_of(self._views, frame, pts, self._sar, arrival, corrupt=corrupt)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,
