@@ -109,6 +109,7 @@ def _runtime(job: Job) -> RuntimeOptions:
         device=0,
         cache_dir=default_folder(os.environ),  # they alone say where caches belong
         batch_limit=_GPU_BATCH,
+        cpu_runs=None,
     )
 
 

@@ -81,7 +81,7 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, ou
             logger.warning("{}", line)
     notifier = Notifier(os.environ, redact)  # systemd names its socket and the watchdog there
     model = describe_configured(settings.model)
-    options = runtime_options(settings.runtime, settings.batch)
+    options = runtime_options(settings)
     with build_detector(model, options, notifier.building) as (detector, warm_ms):
         host = Host(path, redact, hang_ups, notifier, keyring, output)
         daemon = Daemon(settings, RunningModel(detector, warm_ms), host)

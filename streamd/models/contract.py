@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -76,6 +76,15 @@ class Placement:
     offset_y: float
     width: int = 0
     height: int = 0
+    scale: Floats = field(init=False, repr=False, compare=False)
+    """float32 [2]: the scales of x and y."""
+    offset: Floats = field(init=False, repr=False, compare=False)
+    """float32 [2]: the offsets of x and y."""
+
+    def __post_init__(self) -> None:
+        # Made once for a source, not for each of its pictures.
+        object.__setattr__(self, "scale", np.array([self.scale_x, self.scale_y], np.float32))
+        object.__setattr__(self, "offset", np.array([self.offset_x, self.offset_y], np.float32))
 
 
 @dataclass(slots=True)

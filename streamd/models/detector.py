@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from streamd.models.session import Session
 
 
 class Detector:
-    """Runs pictures through a session and reads objects from its outputs. One thread at a time.
+    """Runs pictures through a session and reads objects from its outputs. `runs` threads at a time.
 
     `limit` is the largest batch: at most what the model fixes, or what the session has proven.
     """
@@ -27,7 +28,19 @@ class Detector:
         self._session = session
         # A model with a fixed batch gets it whole, whatever is in its last rows.
         self._rows = shape.batch
-        self._buffer = np.zeros((shape.batch or limit, *shape.picture), shape.dtype)
+        self._buffers: queue.SimpleQueue[Array] = queue.SimpleQueue()
+        for _ in range(session.runs):
+            self._buffers.put(np.zeros((shape.batch or limit, *shape.picture), shape.dtype))
+
+    @property
+    def runs(self) -> int:
+        """How many `run` may go on side by side."""
+        return self._session.runs
+
+    @property
+    def at_once(self) -> int:
+        """The most pictures that can be in the model at a time."""
+        return self.limit * self.runs
 
     @property
     def provider(self) -> str:
@@ -53,12 +66,15 @@ class Detector:
         A single picture runs where it lies; several are copied into the batch.
         """
         if len(pictures) == 1 and self._rows in (None, 1):
-            batch = pictures[0][np.newaxis]
-        else:
-            batch = self._buffer[: self._rows or len(pictures)]
+            return self._session.run(self.description.feeds(pictures[0][np.newaxis]))
+        buffer = self._buffers.get()
+        try:
+            batch = buffer[: self._rows or len(pictures)]
             for row, picture in enumerate(pictures):
                 batch[row] = picture
-        return self._session.run(self.description.feeds(batch))
+            return self._session.run(self.description.feeds(batch))
+        finally:
+            self._buffers.put(buffer)
 
     def read(
         self, outputs: Sequence[Array], row: int, placement: Placement, size: tuple[int, int], rules: Rules

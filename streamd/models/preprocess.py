@@ -45,14 +45,18 @@ class Letterbox:
         Allocates no arrays once warm for 8-bit YUV pictures of one size.
         """
         placement = self.place(picture.width, picture.height, picture.sar)
-        if placement != previous:
+        if placement is not previous and placement != previous:
             self._fill(pixels)
         height, width = placement.height, placement.width
         left, top = int(placement.offset_x), int(placement.offset_y)
         rows, columns = slice(top, top + height), slice(left, left + width)
         if self._shape.channels_first:
-            for index, plane in enumerate(self._resizer.planes(picture, height, width)):
-                self._write_plane(plane, pixels[index, rows, columns], index)
+            targets = [pixels[channel, rows, columns] for channel in range(3)]
+            if self._identity and pixels.dtype == np.uint8:
+                self._resizer.write_planes(picture, targets)
+            else:
+                for index, plane in enumerate(self._resizer.planes(picture, height, width)):
+                    self._write_plane(plane, targets[index], index)
         else:
             self._write_interleaved(self._resizer.interleaved(picture, height, width), pixels[rows, columns])
         return placement

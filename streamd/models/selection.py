@@ -81,18 +81,21 @@ def select(
         if nms
         else ranking(candidates.scores)
     )
-    offset = np.array([placement.offset_x, placement.offset_y], np.float32)
-    scale = np.array([placement.scale_x, placement.scale_y], np.float32)
-    boxes = (candidates.boxes[order].reshape(-1, 2, 2) - offset) / scale
-    boxes = np.clip(boxes, 0, np.array([width, height], np.float32)).reshape(-1, 4)
+    offset, scale = placement.offset, placement.scale
+    corners = (candidates.boxes.take(order, axis=0).reshape(-1, 2, 2) - offset) / scale
+    # Not np.clip, whose way to the same two calls costs more than they do.
+    np.maximum(corners, 0, out=corners)
+    np.minimum(corners, np.array([width, height], np.float32), out=corners)
+    boxes = corners.reshape(-1, 4)
     kept = _wanted(boxes, width, height, rules)
-    chosen = order[kept]
+    if not kept.all():
+        boxes, order = boxes[kept], order[kept]
     keypoints = candidates.keypoints
     return Detections(
-        boxes[kept],
-        candidates.scores[chosen],
-        candidates.class_ids[chosen],
-        None if keypoints is None else (keypoints[chosen] - offset) / scale,
+        boxes,
+        candidates.scores[order],
+        candidates.class_ids[order],
+        None if keypoints is None else (keypoints[order] - offset) / scale,
     )
 
 

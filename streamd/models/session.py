@@ -43,6 +43,8 @@ _ORT_ERRORS = (
 )  # fmt: skip
 _BAD_MODEL = (ort.InvalidProtobuf, ort.InvalidGraph, ort.NoModel)
 _FATAL_ONLY = 4
+_WORTH_A_THREAD_MS = 1.0
+"""A model that is faster is not run side by side: handing pictures to several threads would cost as much."""
 # Guards the making of sessions, which is not thread-safe (onnxruntime #27089).
 _CREATION = threading.Lock()
 
@@ -52,8 +54,8 @@ class RuntimeOptions:
     """What executes the model.
 
     batch_limit: the most pictures in one run. cpu_batch_limit: the same on the CPU, where a batch takes as long
-    as its pictures one by one, and each of them would wait for the last. cpu_threads: None means all cores that
-    this process may use.
+    as its pictures one by one, and each of them would wait for the last. cpu_runs: how many runs go on side by
+    side on the CPU, each on its share of the cores that this process may use; None: one on each core.
     """
 
     providers: tuple[Provider, ...]
@@ -62,7 +64,7 @@ class RuntimeOptions:
     device: int
     cache_dir: Path
     batch_limit: int
-    cpu_threads: int | None = None
+    cpu_runs: int | None = 1
     cpu_batch_limit: int = 1
 
 
@@ -75,7 +77,7 @@ _NOT_HERE = (_NotHereError, AssignmentError, libraries.LibraryError, EngineError
 
 @dataclass(slots=True)
 class Session:
-    """A warm session. One thread at a time; `run` blocks and releases the GIL."""
+    """A warm session. `runs` threads at a time; `run` blocks and releases the GIL."""
 
     provider: str
     """ONNX Runtime's name of what really runs the model."""
@@ -83,8 +85,10 @@ class Session:
     """All that the session has, in order."""
     batch: int
     """The most pictures in one run: the model's number, else as many of `batch_limit` as were proven."""
+    runs: int
+    """How many runs may go on side by side."""
     warm_ms: float
-    """How long a run of `batch` pictures took once it was warm."""
+    """How long a run of `batch` pictures took once it was warm, with no other beside it."""
     notes: list[str]
     """What was tried and not taken, and what is not as asked; a line each, for the log."""
     _outputs: list[str]
@@ -142,8 +146,11 @@ def open_session(model: Path, graph: Graph, options: RuntimeOptions, tell: Tell 
 
 
 def _open_cpu(model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
-    session = _create(model, [(CPU, {})], options.cpu_threads or _cores())
-    return _warm(session, graph, replace(options, batch_limit=options.cpu_batch_limit), notes)
+    cores = _cores()
+    runs = min(cores, options.cpu_runs or cores)
+    session = _create(model, [(CPU, {})], cores // runs)
+    warm = _warm(session, graph, replace(options, batch_limit=options.cpu_batch_limit), notes)
+    return replace(warm, runs=runs if warm.warm_ms > _WORTH_A_THREAD_MS else 1)
 
 
 def _cores() -> int:
@@ -283,7 +290,7 @@ def _warm(session: Any, graph: Graph, options: RuntimeOptions, notes: list[str])
     started = time.monotonic_ns()
     _try(session, names, feeds, provider)
     warm_ms = (time.monotonic_ns() - started) / 1e6
-    return Session(provider, tuple(session.get_providers()), batch, warm_ms, notes, names, session)
+    return Session(provider, tuple(session.get_providers()), batch, 1, warm_ms, notes, names, session)
 
 
 def _try(session: Any, names: list[str], feeds: Mapping[str, Array], provider: str) -> None:

@@ -127,7 +127,8 @@ class Daemon:
             server = MetricsServer(self._config.metrics.listen, self._vitals)
             crew.start("http", partial(server.run, crew.stop))
             logger.info("metrics on port {}", server.port)
-        crew.start("infer", self.worker.run)
+        for number in range(self.worker.threads):
+            crew.start(f"infer/{number}" if number else "infer", self.worker.run)
         # Before anybody is told: whoever asks for the streams after that finds them.
         streams = self._config.streams
         self._fleet.apply(self._fleet.difference(streams), streams, crew)

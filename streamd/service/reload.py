@@ -57,7 +57,7 @@ class Building:
         config = self.config
         try:
             description = describe_configured(config.model)
-            options = runtime_options(config.runtime, config.batch)
+            options = runtime_options(config)
             detector, warm_ms = self._stack.enter_context(open_detector(description, options))
             self.model = RunningModel(detector, warm_ms, self._number)
         except StreamdError as error:

@@ -24,7 +24,7 @@ from tools.eval_demo_model import as_objects
 # Used in no training, and for no choice.
 UNSEEN = (7101, 7102, 7103, 7104)
 FRAMES, STEP = 20, 12
-OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, 1)
+OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, None)
 
 
 def test_the_demo_shows_the_whole_path(tmp_path: Path) -> None:

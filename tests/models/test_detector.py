@@ -30,7 +30,7 @@ def picture_of(number: int) -> np.ndarray:
 
 
 def options(batch: int) -> RuntimeOptions:
-    return RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), batch, 1, batch)
+    return RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), batch, None, batch)
 
 
 def number_in(names: list[str]) -> int:

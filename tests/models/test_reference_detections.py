@@ -30,7 +30,7 @@ from tests.support.reference_data import Reference, needs_data
 # Nothing in these files tells how pictures must be prepared: they are YOLOX with another family's outputs.
 INPUT_TO_SET = {"yolox_nano_416_v8head": "yolox", "yolox_nano_416_e2e": "yolox"}
 WEAK = "fastestdet_352"  # a tiny model, sensitive to the resizer: outside the pool
-OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, 1)
+OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, None)
 
 
 def pictures_of(path: Path, wanted: set[int | None]) -> Iterator[tuple[int | None, Picture]]:

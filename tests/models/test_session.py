@@ -63,7 +63,7 @@ def options(
     *providers: str, fallback: bool = True, batch_limit: int = 4, cache: Path = Path("/nowhere")
 ) -> RuntimeOptions:
     return RuntimeOptions(  # type: ignore[arg-type]
-        providers, fallback, "fp16", 0, cache, batch_limit, cpu_threads=1, cpu_batch_limit=batch_limit
+        providers, fallback, "fp16", 0, cache, batch_limit, cpu_runs=None, cpu_batch_limit=batch_limit
     )
 
 

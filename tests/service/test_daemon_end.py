@@ -135,7 +135,7 @@ def test_files_that_ended_are_worked_off_however_slow_the_model(
     path = write_config(tmp_path / "c.yaml", model, streams)
     config = load(path)
     monkeypatch.setattr(daemon_module, "STOP_S", 0.2)  # the end after a signal; nobody sends one
-    options = runtime_options(config.runtime, config.batch)
+    options = runtime_options(config)
     with open_detector(describe_configured(config.model), options) as (detector, warm_ms):
         daemon = Daemon(config, RunningModel(detector, warm_ms), Host(path))
         daemon.run()
@@ -159,7 +159,7 @@ def test_one_inference_is_what_the_machine_runs_at_once(tmp_path: Path) -> None:
     """On the CPU pictures run one by one; the time of a batch of 8 would refuse age budgets that hold."""
     model = make_number_model(tmp_path / "m.onnx", burn=60)
     config = load(write_config(tmp_path / "c.yaml", model, {"a": {"url": "none.mp4"}}))
-    options = runtime_options(config.runtime, config.batch)
+    options = runtime_options(config)
     with open_detector(describe_configured(config.model), options) as (detector, warm_ms):
         assert detector.limit == 1
         assert options.batch_limit == 8
