@@ -162,13 +162,11 @@ class _Passage:
         self._outbox: Outbox[None] = Outbox(_OUTBOX)
         self._failure: SourceError | None = None
         limit = owner.detector.limit
-        description = owner.detector.description
+        detector = owner.detector
         self._lane = Lane(
             stream=request.url,
             # In the ring, being written, and the batch that runs.
-            slots=SlotPool(
-                ModelInput(description.contract, description.graph.input), max(_RING, limit) + 1 + limit
-            ),
+            slots=SlotPool(ModelInput(detector.contract, detector.input), max(_RING, limit) + 1 + limit),
             rules=owner.rules,
             max_age_ns=None,
             live=False,

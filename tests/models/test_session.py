@@ -20,6 +20,9 @@ from streamd.models import gpu, libraries
 from streamd.models import session as session_module
 from streamd.models.assignment import AssignmentError, judge
 from streamd.models.contract import Graph, InputShape, Tensor
+from streamd.models.creation import Providers, Source
+from streamd.models.engines import Tell
+from streamd.models.running import Session
 from streamd.models.session import RuntimeOptions, open_session
 
 ROOT = Path(__file__).parents[2]
@@ -226,7 +229,8 @@ import sys
 from pathlib import Path
 from tests.models.test_session import GOOD, NEVER, graph, options, save
 from streamd.core.errors import ModelError
-from streamd.models.session import _create, NAMES, open_session
+from streamd.models.creation import Source, create
+from streamd.models.session import NAMES, open_session
 folder = Path(sys.argv[1])
 chain = options("tensorrt", "cuda", "cpu", cache=folder)
 with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as session:
@@ -239,7 +243,7 @@ with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as
             pass
 for name in NAMES.values():  # past the check of the libraries, where ONNX Runtime itself complains
     try:
-        _create(folder / "good.onnx", [(name, {})], 1, {})
+        create(Source(folder / "good.onnx", graph(None)), [(name, {})], 1, {})
     except Exception:
         pass
 (folder / "bad.onnx").write_bytes(b"nonsense")
@@ -338,18 +342,18 @@ def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
     opened: list[tuple[bool, str]] = []
 
     def pretend(
-        model: Path,
-        described: Graph,
+        source: Source,
         asked: RuntimeOptions,
         notes: list[str],
-        providers: session_module.Providers,
-    ) -> session_module.Session:
+        tell: Tell,
+        providers: Providers,
+    ) -> Session:
         names = [name for name, _ in providers]
         assert names == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
         folder = Path(providers[0][1]["trt_engine_cache_path"])
         opened.append(((folder / "m.engine").exists(), folder.name.partition(".")[0]))
         (folder / "m.engine").write_bytes(b"engine")
-        return session_module._open_cpu(model, described, asked, notes, lambda _: None)
+        return session_module._open_cpu(source, asked, notes, tell)
 
     monkeypatch.setattr(session_module, "_open_on_gpu", pretend)
     chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
