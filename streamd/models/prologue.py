@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -39,20 +40,20 @@ class Joined:
     """What was joined, for the key of an engine that is built from it."""
 
 
-def join(graph: Graph, contract: InputContract) -> Joined:
-    """The model file `graph.files[0]` with a uint8 input of the picture's own layout; weights beside it stay there.
+def join(path: Path, graph: Graph, contract: InputContract) -> Joined:
+    """The model at `path` with a uint8 input of the picture's own layout; weights beside it stay there.
 
     What the model then sees is float32(pixel) * float32(scale / std) + float32(-mean / std), each step rounded: bit
     for bit what the letterbox writes into slots of [n, H, W, 3], and into those of [n, 3, H, W] where mean is 0.
     With a mean OpenCV rounds both steps at once there, and takes gain and shift from the plane's extremes: the
-    values differ by at most two units in the last place of the larger term.
+    values differ by at most two units in the last place of the larger term. The border, which the letterbox takes
+    from a table, differs by one at most.
 
     Raises PrologueError.
     """
     shape = graph.input
     if shape.dtype == np.uint8:
         raise PrologueError("its picture input is uint8 already")
-    path = graph.files[0]
     try:
         model = onnx.load_model(path, load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -157,18 +158,20 @@ def _bind(session: Session, memory: Callable[[], Memory] | None, shapes: Mapping
         if memory is not None:
             session.notes.append("its outputs have no size that is known beforehand: no page-locked memory")
         return
-    bound: Bound | None = None
     try:
-        if memory is None:
-            bound = HostBound(session._session, graph, outputs, session.batch)
-        else:
-            bound = DeviceBound(session._session, graph, outputs, memory(), dict.fromkeys(session.buckets))
-        for bucket in session.buckets:
-            bound.run(black(graph, bucket))
-        session._bound = bound
+        with ExitStack() as undone:
+            bound: Bound
+            if memory is None:
+                bound = HostBound(session._session, graph, outputs, session.batch)
+            else:
+                far = memory()
+                undone.callback(far.close)
+                bound = DeviceBound(session._session, graph, outputs, far, dict.fromkeys(session.buckets))
+            for bucket in session.buckets:
+                bound.run(black(graph, bucket))
+            undone.pop_all()
+            session._bound = bound
     except _RUN_ERRORS as error:
-        if bound is not None:
-            bound.close()
         session.notes.append(f"inputs and outputs are not bound to fixed memory: {words(error)}")
 
 

@@ -109,7 +109,7 @@ def _sources(model: Path, graph: Graph, contract: InputContract | None, notes: l
         from streamd.models.prologue import PrologueError, join
 
         try:
-            joined = join(graph, contract)
+            joined = join(model, graph, contract)
             yield Source(model, joined.graph, joined.content, joined.key)
         except PrologueError as error:
             notes.append(f"the model keeps its {graph.input.dtype} input: {error}")
