@@ -23,9 +23,9 @@ HOMES = {
         "service/movie.py",
     ],
     "cv2": ["models/preprocess.py", "models/resize.py", "models/colour.py", "service/render.py"],
-    "onnx": ["models/graph.py"],
-    "google": ["models/graph.py"],  # protobuf's errors, which onnx lets through
-    "onnxruntime": ["models/session.py"],
+    "onnx": ["models/graph.py", "models/prologue.py"],
+    "google": ["models/graph.py", "models/prologue.py"],  # protobuf's errors, which onnx lets through
+    "onnxruntime": ["models/creation.py"],
     "zmq": ["bus/"],
     "msgspec": ["bus/", "service/"],
     "yaml": ["service/document.py"],

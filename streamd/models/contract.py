@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -41,6 +41,15 @@ class InputContract:
     std: tuple[float, float, float]
     fit: Fit
     fill: int
+
+    def gain_and_shift(self) -> tuple[Floats, Floats]:
+        """The same as value = pixel * gain + shift: float32 [3] each, per channel in `order`."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return (self.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def of_bytes(self) -> InputContract:
+        """The same picture left as it is, 0 to 255: for an input whose model scales by itself."""
+        return replace(self, scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ import numpy as np
 
 from streamd.models.contract import Array, Detections, Placement
 from streamd.models.description import Description
+from streamd.models.running import Session
 from streamd.models.selection import Rules, select
-from streamd.models.session import Session
+from streamd.models.shapes import feeds
 
 
 class Detector:
@@ -20,17 +21,24 @@ class Detector:
     """
 
     def __init__(self, description: Description, session: Session, limit: int) -> None:
-        shape = description.graph.input
         self.description = description
         self.labels = description.labels
         self.name = description.name
         self.limit = limit
+        self.input = session.graph.input
+        """The input that pictures are prepared for: the model's own, or a uint8 one that was joined to it."""
+        joined = self.input.dtype != description.graph.input.dtype
+        self.contract = description.contract.of_bytes() if joined else description.contract
+        """What that input wants."""
         self._session = session
         # A model with a fixed batch gets it whole, whatever is in its last rows.
-        self._rows = shape.batch
+        self._in_place = session.staging is None
         self._buffers: queue.SimpleQueue[Array] = queue.SimpleQueue()
         for _ in range(session.runs):
-            self._buffers.put(np.zeros((shape.batch or limit, *shape.picture), shape.dtype))
+            staging = session.staging
+            if staging is None:
+                staging = np.zeros((session.rows(limit), *self.input.picture), self.input.dtype)
+            self._buffers.put(staging)
 
     @property
     def runs(self) -> int:
@@ -56,23 +64,24 @@ class Detector:
 
         Raises ModelError. Blocks for one inference.
         """
-        shape = self.description.graph.input
-        outputs = self.run([np.zeros(shape.picture, shape.dtype)])
+        outputs = self.run([np.zeros(self.input.picture, self.input.dtype)])
         self.description.head.decode(outputs, 0, np.zeros(len(self.labels), np.float32))
 
     def run(self, pictures: Sequence[Array]) -> list[Array]:
         """The session's outputs for 1 to `limit` prepared pictures. Blocks for one inference, GIL released.
 
-        A single picture runs where it lies; several are copied into the batch.
+        They are valid until the next run. On the CPU a single picture runs where it lies; else pictures are copied
+        into the batch, whose rows beyond them keep what they held.
         """
-        if len(pictures) == 1 and self._rows in (None, 1):
-            return self._session.run(self.description.feeds(pictures[0][np.newaxis]))
+        rows = self._session.rows(len(pictures))
+        if rows == 1 and self._in_place:
+            return self._session.run(feeds(self._session.graph, pictures[0][np.newaxis]))
         buffer = self._buffers.get()
         try:
-            batch = buffer[: self._rows or len(pictures)]
+            batch = buffer[:rows]
             for row, picture in enumerate(pictures):
                 batch[row] = picture
-            return self._session.run(self.description.feeds(batch))
+            return self._session.run(feeds(self._session.graph, batch))
         finally:
             self._buffers.put(buffer)
 

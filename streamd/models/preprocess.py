@@ -19,9 +19,7 @@ class Letterbox:
     def __init__(self, contract: InputContract, shape: InputShape) -> None:
         self._contract = contract
         self._shape = shape
-        scale, mean, std = contract.scale, np.array(contract.mean), np.array(contract.std)
-        self._gain: Floats = (scale / std).astype(np.float32)
-        self._shift: Floats = (-mean / std).astype(np.float32)
+        self._gain, self._shift = contract.gain_and_shift()
         self._identity = bool(np.all(self._gain == 1) and np.all(self._shift == 0))
         self._tables = _tables(contract, shape.dtype)
         self._placed: tuple[tuple[int, int, Fraction | None], Placement] | None = None

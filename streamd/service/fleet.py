@@ -187,10 +187,10 @@ def _ring_size(config: StreamConfig) -> int:
 
 
 def _slots(model: RunningModel, config: StreamConfig) -> SlotPool:
-    description = model.detector.description
-    target = ModelInput(description.contract, description.graph.input, model.number)
+    detector = model.detector
+    target = ModelInput(detector.contract, detector.input, model.number)
     # In the ring, in the model, and being written.
-    return SlotPool(target, _ring_size(config) + model.detector.at_once + 1)
+    return SlotPool(target, _ring_size(config) + detector.at_once + 1)
 
 
 def _age_ns(config: StreamConfig) -> int | None:

@@ -164,13 +164,12 @@ class _Passage:
         self._outbox: Outbox[None] = Outbox(_OUTBOX)
         self._failure: SourceError | None = None
         limit = owner.detector.limit
-        description = owner.detector.description
+        detector = owner.detector
         self._lane = Lane(
             stream=request.url,
             # In the ring, being written, and in the model.
             slots=SlotPool(
-                ModelInput(description.contract, description.graph.input),
-                max(_RING, limit) + 1 + owner.detector.at_once,
+                ModelInput(detector.contract, detector.input), max(_RING, limit) + 1 + detector.at_once
             ),
             rules=owner.rules,
             max_age_ns=None,

@@ -27,7 +27,7 @@ def open_detector(
     """
     for note in description.notes:
         (logger.info if description.input_known else logger.warning)("{}: {}", description.name, note)
-    with open_session(description.path, description.graph, options, tell) as session:
+    with open_session(description.path, description.graph, options, tell, description.contract) as session:
         for note in session.notes:
             logger.info("{}: {}", description.name, note)
         detector = Detector(description, session, session.batch)

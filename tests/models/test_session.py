@@ -20,6 +20,10 @@ from streamd.models import gpu, libraries
 from streamd.models import session as session_module
 from streamd.models.assignment import AssignmentError, judge
 from streamd.models.contract import Graph, InputShape, Tensor
+from streamd.models.creation import NotHereError, Providers, Source
+from streamd.models.engines import Tell
+from streamd.models.presets import PRESETS
+from streamd.models.running import Session
 from streamd.models.session import RuntimeOptions, open_session
 
 ROOT = Path(__file__).parents[2]
@@ -226,7 +230,8 @@ import sys
 from pathlib import Path
 from tests.models.test_session import GOOD, NEVER, graph, options, save
 from streamd.core.errors import ModelError
-from streamd.models.session import _create, NAMES, open_session
+from streamd.models.creation import Source, create
+from streamd.models.session import NAMES, open_session
 folder = Path(sys.argv[1])
 chain = options("tensorrt", "cuda", "cpu", cache=folder)
 with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as session:
@@ -239,7 +244,7 @@ with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as
             pass
 for name in NAMES.values():  # past the check of the libraries, where ONNX Runtime itself complains
     try:
-        _create(folder / "good.onnx", [(name, {})], 1, {})
+        create(Source(folder / "good.onnx", graph(None)), [(name, {})], 1, {})
     except Exception:
         pass
 (folder / "bad.onnx").write_bytes(b"nonsense")
@@ -338,18 +343,18 @@ def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
     opened: list[tuple[bool, str]] = []
 
     def pretend(
-        model: Path,
-        described: Graph,
+        source: Source,
         asked: RuntimeOptions,
         notes: list[str],
-        providers: session_module.Providers,
-    ) -> session_module.Session:
+        tell: Tell,
+        providers: Providers,
+    ) -> Session:
         names = [name for name, _ in providers]
         assert names == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
         folder = Path(providers[0][1]["trt_engine_cache_path"])
         opened.append(((folder / "m.engine").exists(), folder.name.partition(".")[0]))
         (folder / "m.engine").write_bytes(b"engine")
-        return session_module._open_cpu(model, described, asked, notes, lambda _: None)
+        return session_module._open_cpu(source, asked, notes, tell)
 
     monkeypatch.setattr(session_module, "_open_on_gpu", pretend)
     chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
@@ -370,6 +375,31 @@ def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
     save(model, [helper.make_node("Add", ["images", "two"], ["double"]), PLAIN], None)
     open_session(model, graph(None), chain, told.append).close()
     assert len(told) == 5, "precision, batches, driver and model each made another engine"
+    for name in ("yolox", "ultralytics"):
+        open_session(model, graph(None), chain, told.append, PRESETS[name]).close()
+    assert len(told) == 7, "and so did each uint8 input that was joined to it"
+
+
+@needs_no_gpu
+@pytest.mark.usefixtures("pretended")
+def test_a_provider_that_does_not_run_the_uint8_input_runs_the_model_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the CPU in the place of CUDA, which refuses the joined model."""
+
+    def pretend(
+        source: Source, asked: RuntimeOptions, notes: list[str], tell: Tell, providers: Providers
+    ) -> Session:
+        if source.key:
+            raise NotHereError("no uint8 here")
+        return session_module._open_cpu(source, asked, notes, tell)
+
+    monkeypatch.setattr(session_module, "_open_on_gpu", pretend)
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    chain = options("cuda", fallback=False)
+    with open_session(model, graph(None), chain, contract=PRESETS["yolox"]) as session:
+        assert session.graph.input.dtype == np.float32
+        assert session.notes == ["cuda does not run it with a uint8 input: no uint8 here"]
 
 
 @pytest.mark.gpu
