@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from msgspec import UNSET, UnsetType
@@ -18,7 +18,7 @@ from streamd.benchmark.comparison import compare
 from streamd.benchmark.meter import STAGES, Meter
 from streamd.benchmark.passes import Cost, Seen, Subject, Writing, look, measure
 from streamd.benchmark.report import Cameras, Comparison, Ideal, Machine, Report, Speed, StageReport, Trial
-from streamd.benchmark.trial import run_trial
+from streamd.benchmark.trial import Asked, run_trial
 from streamd.benchmark.usual import UsualLoop
 from streamd.core.errors import UsageError
 from streamd.core.timing import NS_PER_MS, NS_PER_S, Stage
@@ -58,6 +58,18 @@ class Plan:
     pairs: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Offline:
+    """What the source came to in this process."""
+
+    name: str
+    seen: Seen
+    cost: Cost
+    provider: str
+    batch: int
+    comparison: Comparison | None
+
+
 def run(plan: Plan, tell: Callable[[str], None]) -> Report:
     """Everything, one after another; minutes. `tell` is given a line for people before each part.
 
@@ -66,6 +78,26 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Report:
     proc.require()
     if plan.pairs is not None and plan.kind.kind is not Kind.FILE:
         raise UsageError("--compare reads its clip again and again; name a file")
+    # All sessions in this process are gone after it: the cameras' daemons have the machine to themselves.
+    offline = _offline(plan, tell)
+    seen = offline.seen
+    rate = plan.rate or seen.rate
+    estimate = capacity.estimate(offline.cost, capacity.Demand(rate, seen.rate, cores()), offline.batch)
+    return Report(
+        version=__version__,
+        machine=_machine(),
+        source=offline.name,
+        width=seen.width,
+        height=seen.height,
+        model=plan.description.name,
+        provider=offline.provider,
+        speed=_speed(offline),
+        cameras=_cameras(plan, seen, estimate, tell),
+        comparison=UNSET if offline.comparison is None else offline.comparison,
+    )
+
+
+def _offline(plan: Plan, tell: Callable[[str], None]) -> _Offline:
     meter = Meter()
     before = proc.foreign_threads()
     with open_detector(plan.description, plan.options, make=meter.detector) as (detector, _):
@@ -77,29 +109,19 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Report:
         subject = Subject(plan.request, detector, plan.rules, meter, plan.source_name)
         tell(f"looking at {subject.name}")
         seen = look(subject)
-        rate = _rate(plan, seen)
+        _refuse_more(plan.rate, seen)
         a_second = seen.rate if seen.live else _first_guess(subject)
         span = Span(max_frames=plan.max_frames or math.ceil(a_second * plan.seconds))
         tell(f"{subject.name} through the whole path, {plan.seconds:g} s")
-        cost = measure(subject, span, plan.seconds, [Writing()], once=seen.live)
-        comparison: Comparison | None = None
+        sink = Writing()
+        cost = measure(subject, span, plan.seconds, [sink], once=seen.live)
+        if not seen.stated and seen.live:
+            # Longer than the first look, and without the burst that some cameras begin with.
+            seen = replace(seen, rate=sink.rate(arriving=True) or seen.rate)
+        comparison = None
         if usual is not None and plan.pairs is not None:
             comparison = compare(subject, Span(max_frames=plan.max_frames), usual, plan.pairs, tell)
-        provider, batch = detector.provider, detector.limit
-    estimate = capacity.estimate(cost, capacity.Demand(rate, seen.rate, cores()), batch)
-    # The session here is closed: the daemons that follow have the machine to themselves.
-    return Report(
-        version=__version__,
-        machine=_machine(),
-        source=subject.name,
-        width=seen.width,
-        height=seen.height,
-        model=plan.description.name,
-        provider=provider,
-        speed=_speed(cost, seen, provider, batch),
-        cameras=_cameras(plan, seen, rate, estimate, tell),
-        comparison=UNSET if comparison is None else comparison,
-    )
+        return _Offline(subject.name, seen, cost, detector.provider, detector.limit, comparison)
 
 
 def cores() -> int:
@@ -107,15 +129,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _rate(plan: Plan, seen: Seen) -> float:
-    if plan.rate is None:
-        return seen.rate
-    # A live camera's rate is only measured, over the few frames of a first look.
-    if plan.rate > seen.rate * (1.1 if seen.live else 1.001):
+def _refuse_more(rate: float | None, seen: Seen) -> None:
+    """Raises UsageError for a rate that the source does not have."""
+    if rate is not None and rate > seen.rate * (1.001 if seen.stated else 1.1):
         raise UsageError(
-            f"--rate {plan.rate:g}: the source gives {seen.rate:.4g} frames a second; ask for no more"
+            f"--rate {rate:g}: the source gives {seen.rate:.4g} frames a second; ask for no more"
         )
-    return plan.rate
 
 
 def _first_guess(subject: Subject) -> float:
@@ -123,11 +142,13 @@ def _first_guess(subject: Subject) -> float:
     return measure(subject, Span(max_frames=10), 0, [Writing()], once=True).frames_per_s
 
 
-def _speed(cost: Cost, seen: Seen, provider: str, batch: int) -> Speed:
-    work_s = sum(cost.cpu_s_per_frame(stage) for stage in STAGES)
-    ideal = cores() / work_s
-    if provider != CPU:
-        ideal = min(ideal, batch / (cost.times.mean_ms(Stage.INFER) or math.inf) * NS_PER_S / NS_PER_MS)
+def _speed(offline: _Offline) -> Speed:
+    cost = offline.cost
+    ideal = cores() / sum(cost.cpu_s_per_frame(stage) for stage in STAGES)
+    if offline.provider != CPU:
+        infer_s = (cost.times.mean_ms(Stage.INFER) or math.inf) * NS_PER_MS / NS_PER_S
+        ideal = min(ideal, offline.batch / infer_s)
+    share = cost.frames_per_s / ideal
     return Speed(
         frames=cost.frames,
         seconds=round(cost.seconds, 6),
@@ -136,9 +157,7 @@ def _speed(cost: Cost, seen: Seen, provider: str, batch: int) -> Speed:
         cpu_us=round(cost.cpu_s_per_frame() * _US_PER_S, 2),
         overhead_us=round(cost.overhead_ns / cost.frames / 1000, 2),
         # Of what comes at its own pace nothing can be said.
-        ideal=UNSET
-        if seen.live
-        else Ideal(frames_per_s=round(ideal, 2), share=round(cost.frames_per_s / ideal, 4)),
+        ideal=UNSET if offline.seen.live else Ideal(frames_per_s=round(ideal, 3), share=round(share, 4)),
     )
 
 
@@ -153,15 +172,14 @@ def _stage(cost: Cost, stage: Stage) -> StageReport:
     )
 
 
-def _cameras(
-    plan: Plan, seen: Seen, rate: float, estimate: capacity.Estimate, tell: Callable[[str], None]
-) -> Cameras:
+def _cameras(plan: Plan, seen: Seen, estimate: capacity.Estimate, tell: Callable[[str], None]) -> Cameras:
     max_fps = plan.rate if plan.rate is not None and plan.rate < seen.rate * 0.999 else None
+    asked = Asked(max_fps or seen.rate, plan.seconds, max_fps, seen.duration_s)
     trials: list[Trial] = []
 
     def holds(cameras: int) -> float:
         tell(f"{cameras} camera{'s' * (cameras > 1)} for {plan.seconds:g} s")
-        trial = run_trial(plan.kind, cameras, rate, max_fps, plan.seconds)
+        trial = run_trial(plan.kind, cameras, asked)
         trials.append(trial)
         return 1.0 if trial.held else min(trial.results / trial.expected, 0.999)
 
@@ -179,7 +197,7 @@ def _cameras(
     # Of one that did not hold it would be too little: cameras went unserved.
     most = max((trial for trial in trials if trial.held), key=lambda trial: trial.cameras, default=trials[0])
     return Cameras(
-        rate=round(rate, 3),
+        rate=round(asked.rate, 3),
         by_cpu=round(estimate.by_cpu, 2),
         by_worker=round(estimate.by_worker, 2),
         estimate=estimate.cameras,

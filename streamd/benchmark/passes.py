@@ -18,7 +18,7 @@ from streamd.models.selection import Rules
 from streamd.pipeline.outbox import Result
 from streamd.service.offline import OfflineRun, Span
 from streamd.sources import Source, SourceRequest
-from streamd.sources.address import shown
+from streamd.sources.address import scheme_of, shown
 
 _WARM_FRAMES = 25
 
@@ -71,18 +71,23 @@ class Seen:
     width: int
     height: int
     rate: float
-    """Frames a second that it gives: announced by a file, measured of what is live."""
+    """Frames a second that it gives."""
+    stated: bool
+    """Whether that is what a file or a `test:` address says; else it was measured, over few frames."""
     live: bool
+    duration_s: float | None
+    """Of a file; None when it does not state one."""
 
 
 class Writing:
-    """A sink that makes each result's line, as `--jsonl` does, and keeps the first pass's detections if asked."""
+    """A sink that makes each result's line, as `--jsonl` does. `keep`: the detections stay, in `kept`."""
 
     def __init__(self, keep: bool = False) -> None:
         self.size: tuple[int, int] | None = None
         self.kept: list[Detections] = []
         self._keep = keep
         self._source, self._index = "", 0
+        self._moments: list[tuple[float | None, int]] = []  # media seconds, and when received (monotonic ns)
 
     def begin(self, source: str, index: int) -> None:
         self._source, self._index = source, index
@@ -91,8 +96,18 @@ class Writing:
         wire.encode(offline_result(result, self._source, self._index, timings=True))
         if self.size is None:
             self.size = (result.frame.width, result.frame.height)
+        self._moments.append((result.frame.pts, result.stamps.received))
         if self._keep:
             self.kept.append(result.detections)
+
+    def rate(self, *, arriving: bool) -> float | None:
+        """Frames a second, by when they came or by their media time; None when that cannot be told."""
+        if arriving:
+            times = [received / NS_PER_S for _, received in self._moments]
+        else:
+            times = [pts for pts, _ in self._moments if pts is not None]
+        passed = times[-1] - times[0] if len(times) > 1 else 0.0
+        return (len(times) - 1) / passed if passed > 0 else None
 
     def end(self, end: wire.OfflineEnd) -> None:
         wire.encode(end)
@@ -104,24 +119,26 @@ class Writing:
 def look(subject: Subject) -> Seen:
     """Run the first frames, unmeasured: what the source is like, with all code and caches warm after it.
 
-    Raises StreamdError when there is none, or it cannot be read.
+    Raises StreamdError when there is none, it cannot be read, or it has no rate.
     """
-    found: list[tuple[float | None, bool]] = []
+    found: list[Source] = []
     sink = Writing()
     run = _run(subject, Span(max_frames=_WARM_FRAMES), [sink])
-    run.on_open = lambda source: found.append((_rate_of(source), source.live))
-    started = time.monotonic()
+    run.on_open = found.append
     _through(run, subject)
-    rate, live = found[0]
+    (source,) = found
     if sink.size is None:
         raise StreamdError(f"{subject.name}: no picture came, so there is nothing to measure")
-    measured = run.progress.frames / (time.monotonic() - started)
-    return Seen(*sink.size, rate or measured, live)
-
-
-def _rate_of(source: Source) -> float | None:
     # A camera's announcement is a hint, never to be relied on; what a file states is what it was made with.
-    return None if source.live and source.codec != "test" else source.rate
+    camera = source.live and scheme_of(subject.request.url) != "test"
+    stated = None if camera else source.rate
+    rate = stated or sink.rate(arriving=source.live)
+    if rate is None:
+        raise StreamdError(
+            f"{subject.name}: its pictures carry no time, so it cannot stand for a camera; put it into an MP4"
+        )
+    duration_s = None if source.live else source.duration_s
+    return Seen(*sink.size, rate, bool(stated), source.live, duration_s)
 
 
 def measure(

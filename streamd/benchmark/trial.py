@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,7 +34,7 @@ _TAIL_S = 2.0  # for what was published while counting to arrive
 _STOP_S = 10.0
 _US = 1_000_000
 _ENOUGH = 0.98
-"""Of a camera's rate, besides one result: the window cuts the first and the last interval."""
+"""Of a camera's rate."""
 _LATER = (2.0, 50.0)
 """Ages that grow by this factor and by so many milliseconds from the first third to the last mean a queue grows."""
 
@@ -48,8 +50,27 @@ class Result(msgspec.Struct):
 _decode = msgspec.json.Decoder(Result).decode
 
 
-def run_trial(kind: CameraKind, cameras: int, rate: float, max_fps: float | None, seconds: float) -> Trial:
-    """Run so many cameras that give `rate` results a second each, and count for `seconds`. Blocks.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a camera has to give: `rate` results a second, for so many seconds.
+
+    max_fps: what limits it to that rate; None: its own. clip_s: the length of a clip that stands for it; None: it is
+    a camera.
+    """
+
+    rate: float
+    seconds: float
+    max_fps: float | None = None
+    clip_s: float | None = None
+
+    def fewest(self, seconds: float) -> float:
+        """Results in so many seconds that are enough: the window cuts an interval, and a clip is opened again."""
+        openings = math.ceil(seconds / self.clip_s) if self.clip_s else 0
+        return _ENOUGH * self.rate * seconds - 1 - openings
+
+
+def run_trial(kind: CameraKind, cameras: int, asked: Asked) -> Trial:
+    """Run so many cameras in a daemon and count what they give. Blocks.
 
     Raises StreamdError when the daemon ends, or no camera gives a result in time.
     """
@@ -57,23 +78,25 @@ def run_trial(kind: CameraKind, cameras: int, rate: float, max_fps: float | None
         folder = Path(name)
         endpoint = f"ipc://{folder}/results"
         config = folder / "streamd.yaml"
-        config.write_text(json.dumps(kind.configuration(cameras, max_fps, endpoint)))  # which is YAML as well
+        config.write_text(
+            json.dumps(kind.configuration(cameras, asked.max_fps, endpoint))
+        )  # which is YAML as well
         with DaemonProcess(config, kind.environment) as daemon, messages(endpoint) as feed:
             Watch(feed, daemon).await_all(cameras)
             Watch(feed, daemon).collect(_SETTLE_S)
             watch = Watch(feed, daemon)
             cpu_s, began_us = proc.process_cpu_s(daemon.pid), wall_us()
-            watch.collect(seconds)
+            watch.collect(asked.seconds)
             cpu_s, ended_us = proc.process_cpu_s(daemon.pid) - cpu_s, wall_us()
             memory_mib = proc.resident_mib(daemon.pid)
             watch.collect_until(ended_us, _TAIL_S)
     counted_s = (ended_us - began_us) / _US
     seen = [result for result in watch.results if began_us <= result.published_us < ended_us]
-    return judge(seen, cameras, rate, counted_s, cpu_s / counted_s, memory_mib)
+    return judge(seen, cameras, asked, counted_s, cpu_s / counted_s, memory_mib)
 
 
 def judge(
-    seen: list[Result], cameras: int, rate: float, seconds: float, cpu: float, memory_mib: float
+    seen: list[Result], cameras: int, asked: Asked, seconds: float, cpu: float, memory_mib: float
 ) -> Trial:
     """Whether they held. seen: the results that were published in these seconds, in that order."""
     ages = [result.stages_ms["total"] for result in seen]
@@ -82,8 +105,8 @@ def judge(
         by_camera[result.stream] += 1
     fewest = min(by_camera, key=by_camera.__getitem__)
     why = None
-    if by_camera[fewest] < _ENOUGH * rate * seconds - 1:
-        why = f"{fewest} gave {by_camera[fewest] / seconds:.1f} results a second instead of {rate:.4g}"
+    if by_camera[fewest] < asked.fewest(seconds):
+        why = f"{fewest} gave {by_camera[fewest] / seconds:.1f} results a second instead of {asked.rate:.4g}"
     elif _later(ages):
         why = "results came later and later"
     p50, p95, p99 = (float(np.percentile(ages, share)) if ages else 0.0 for share in (50, 95, 99))
@@ -91,7 +114,7 @@ def judge(
         cameras=cameras,
         seconds=round(seconds, 3),
         results=len(seen),
-        expected=round(cameras * rate * seconds, 1),
+        expected=round(cameras * asked.rate * seconds, 1),
         cpu=round(cpu, 3),
         memory_mib=round(memory_mib, 1),
         age_p50_ms=round(p50, 2),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def bench(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[SOURCE]", help="A clip, or a camera's URL; else the demo's clip."),
+        typer.Argument(metavar="SOURCE", help="A clip, or a camera's URL; else the demo's clip."),
     ] = None,
     model: Annotated[
         str | None,
@@ -43,7 +43,7 @@ def bench(
         float, typer.Option(min=0.5, max=3600, metavar="S", help="How long each part is measured.")
     ] = 5.0,
     max_frames: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only the first N frames of a clip.")
+        int | None, typer.Option(min=1, metavar="N", help="At most N frames a pass.")
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also against the loop that most people write, taking turns.")

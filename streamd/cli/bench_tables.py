@@ -36,7 +36,7 @@ def _head(report: Report) -> Iterator[tuple[str, str]]:
     yield "machine", f"{named}{machine.cores} cores, {machine.memory_mib / 1024:.0f} GiB"
     yield "model", f"{report.model} on {report.provider}"
     yield "source", f"{report.source}, {report.width}x{report.height}"
-    yield "offline", f"{speed.frames_per_s:.1f} frames/s ({speed.frames} frames in {speed.seconds:.2f} s)"
+    yield "whole path", f"{speed.frames_per_s:.1f} frames/s ({speed.frames} frames in {speed.seconds:.2f} s)"
 
 
 def _stages(speed: Speed) -> Table:
