@@ -13,7 +13,7 @@ from streamd.core.picture import Picture
 from streamd.core.timing import NS_PER_S, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
 from streamd.models.selection import Rules
-from streamd.pipeline.decoder import Feed
+from streamd.pipeline.decoder import Feed, Preparer
 from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
@@ -112,6 +112,8 @@ class OfflineRun:
     progress: Progress = field(default_factory=Progress)
     source_name: str | None = None
     """Stands for the address of the inputs in what is written; None: the address as given."""
+    open_source: Callable[[SourceRequest, threading.Event], Source] = open_source
+    preparer: Callable[[ModelInput], Preparer] = letterbox
 
     def run(self, requests: Sequence[SourceRequest]) -> list[wire.OfflineEnd]:
         """One end record an input, in the given order; fewer when stopped. Raises OutputError.
@@ -219,12 +221,12 @@ class _Passage:
     def _decode(self, stop: threading.Event) -> None:
         owner = self._owner
         try:
-            with open_source(self._request, stop) as source:
+            with owner.open_source(self._request, stop) as source:
                 owner.progress.rate = source.rate
                 owner.progress.expected = self._expected(source)
                 owner.on_open(source)
                 selection = SpanSelection(owner.span, source.rate)
-                feed = Feed(self._lane, self._ring, letterbox, selection, source.clock)
+                feed = Feed(self._lane, self._ring, owner.preparer, selection, source.clock)
                 for picture in source.pictures():
                     feed.accept(picture, stop)
                     if selection.over() or stop.is_set():

@@ -13,12 +13,16 @@ from streamd.core.timing import now_ns
 from streamd.models.description import Description
 from streamd.models.detector import Detector
 from streamd.models.engines import Tell
+from streamd.models.running import Session
 from streamd.models.session import RuntimeOptions, open_session
 
 
 @contextmanager
 def open_detector(
-    description: Description, options: RuntimeOptions, tell: Tell = logger.warning
+    description: Description,
+    options: RuntimeOptions,
+    tell: Tell = logger.warning,
+    make: Callable[[Description, Session, int], Detector] = Detector,
 ) -> Iterator[tuple[Detector, float]]:
     """A warmed detector and the milliseconds that one warm inference takes; closed at the end of the block.
 
@@ -30,7 +34,7 @@ def open_detector(
     with open_session(description.path, description.graph, options, tell, description.contract) as session:
         for note in session.notes:
             logger.info("{}: {}", description.name, note)
-        detector = Detector(description, session, session.batch)
+        detector = make(description, session, session.batch)
         try:
             detector.try_out()
         except ModelError as error:
