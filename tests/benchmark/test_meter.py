@@ -28,11 +28,11 @@ from tests.support.number_model import make_number_model
 from tools.graphs.detectors import Form, yolov8n
 
 
-def cost_of(model: Path, clip: Path, *, threads: int = 1, cpu_threads: int | None = None) -> Cost:
+def cost_of(model: Path, clip: Path, *, threads: int = 1, cpu_runs: int | None = None) -> Cost:
     """One pass over the clip, warm."""
     meter = Meter()
     description = describe(model)
-    options = RuntimeOptions(("cpu",), True, "fp32", 0, Path(), 1, cpu_threads=cpu_threads)
+    options = RuntimeOptions(("cpu",), True, "fp32", 0, Path(), 1, cpu_runs=cpu_runs)
     before = proc.foreign_threads()
     with open_detector(description, options, make=meter.detector) as (detector, _):
         meter.session_is(proc.foreign_threads() - before)
@@ -52,12 +52,13 @@ def test_all_parts_add_up_to_the_process(tmp_path: Path) -> None:
     assert sum(cost.stages_ns.values()) + cost.overhead_ns == cost.cpu_ns
 
 
-def test_the_sessions_own_threads_count_as_inference(tmp_path: Path) -> None:
-    """A model that does all the work, on two threads: hardly anything is left over."""
+@pytest.mark.parametrize("runs", [1, None])
+def test_the_sessions_own_threads_count_as_inference(tmp_path: Path, runs: int | None) -> None:
+    """A model that does all the work, on all cores: hardly anything is left over."""
     clip = make(tmp_path / "a.mp4", Clip(frames=10, width=64, height=48))
     model = tmp_path / "v8n.onnx"
     onnx.save(yolov8n(Form(320, 320)), model)
-    cost = cost_of(model, clip, cpu_threads=2)
+    cost = cost_of(model, clip, cpu_runs=runs)
     assert cost.stages_ns[Stage.INFER] > 0.7 * cost.cpu_ns
     assert cost.overhead_ns < 0.2 * cost.cpu_ns
 

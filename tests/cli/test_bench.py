@@ -110,8 +110,8 @@ def test_a_clip_with_everything(clip: Path, model: Path) -> None:
 
 
 def test_a_model_that_is_too_slow_for_a_second_camera(tmp_path: Path) -> None:
-    """40 products of matrices for each of 40 pictures a second: the search ends below two cameras."""
-    slow = make_number_model(tmp_path / "slow.onnx", burn=40)
+    """90 products of matrices for each of 40 pictures a second: the search ends below two cameras."""
+    slow = make_number_model(tmp_path / "slow.onnx", burn=90)
     found = report_of(run("bench", "test:?rate=40&size=64x48", "-m", slow, *QUICK))
     assert_consistent(found)
     assert found["cameras"]["bound"] == "infer"
@@ -221,6 +221,11 @@ def measuring(clip: Path, model: Path) -> Iterator[tuple[subprocess.Popen[str], 
             daemon.kill()
 
 
+def has_ended(process: psutil.Process) -> bool:
+    # Whoever takes it over may be slow to bury it.
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_and_its_daemon(number: int, code: int, clip: Path, model: Path) -> None:
     with measuring(clip, model) as (bench, daemon):
@@ -228,14 +233,14 @@ def test_a_signal_ends_it_and_its_daemon(number: int, code: int, clip: Path, mod
         out, err = bench.communicate(timeout=30)
         assert bench.returncode == code, err
         assert (out, err) == ("", "")
-        assert not daemon.is_running()
+        assert has_ended(daemon)
 
 
 def test_its_daemon_does_not_outlive_it(clip: Path, model: Path) -> None:
     with measuring(clip, model) as (bench, daemon):
         bench.kill()
         psutil.wait_procs([daemon], timeout=30)
-        assert not daemon.is_running()
+        assert has_ended(daemon)
 
 
 def test_it_is_not_imported_for_other_verbs() -> None:
