@@ -34,7 +34,7 @@ from streamd.models.session import Provider, RuntimeOptions
 from streamd.service import logging, offline
 from streamd.service.movie import Movies
 from streamd.service.outputs import CsvRows, JsonLines, LineFile, Sink, refuse_overlaps
-from streamd.service.start import open_detector
+from streamd.service.start import open_detector, tell_of
 from streamd.service.tally import Tally
 from streamd.sources import SourceRequest
 from streamd.sources.address import path_of, scheme_of
@@ -76,6 +76,7 @@ def execute(job: Job, stop: Stop) -> int:
                 f"streamd: {escape(job.description.name)}: {escape(job.description.input_reason)}",
                 soft_wrap=True,
             )
+        tell_of(job.description)
         detector, _warm_ms = stack.enter_context(open_detector(job.description, _runtime(job)))
         stop.begin()
         run = offline.OfflineRun(

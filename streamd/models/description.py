@@ -73,6 +73,14 @@ class Description:
         return feeds
 
 
+def is_current(description: Description) -> bool:
+    """Whether the model's files still hold what was described. Reads them."""
+    try:
+        return _sha256(description.graph.files) == description.sha256
+    except MissingFileError:
+        return False
+
+
 def describe(
     path: Path,
     *,

@@ -1,4 +1,4 @@
-"""A model that runs, on the first provider of a chain that really can, and a word about each that could not.
+"""A model that runs on one provider: really there, and not on another one that ONNX Runtime took instead.
 
 ONNX Runtime serves from the CPU when a GPU provider cannot be had, prints that to stderr and goes on. Here a
 session is kept only after its libraries were loaded, the provider heads the session's list, the nodes that
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -20,11 +19,11 @@ from typing import Any, Literal, Self, TypeAlias
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from streamd.core.errors import MissingFileError, ModelError, OutputError, ProviderError
-from streamd.models import gpu, libraries, tensorrt
-from streamd.models.assignment import CPU, AssignmentError, judge
+from streamd.core.errors import ModelError, ProviderError
+from streamd.models import gpu, libraries
+from streamd.models.assignment import CPU, judge
 from streamd.models.contract import Array, Graph
-from streamd.models.engines import EngineCache, EngineError, EngineKey, Tell, model_digest
+from streamd.models.engines import Tell
 from streamd.models.shapes import black
 
 Provider: TypeAlias = Literal["tensorrt", "cuda", "cpu"]
@@ -43,8 +42,6 @@ _ORT_ERRORS = (
 )  # fmt: skip
 _BAD_MODEL = (ort.InvalidProtobuf, ort.InvalidGraph, ort.NoModel)
 _FATAL_ONLY = 4
-# Guards the making of sessions, which is not thread-safe (onnxruntime #27089).
-_CREATION = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +63,8 @@ class RuntimeOptions:
     cpu_batch_limit: int = 1
 
 
-class _NotHereError(Exception):
+class NotHereError(Exception):
     """This provider does not run here; the message says why and what mends it."""
-
-
-_NOT_HERE = (_NotHereError, AssignmentError, libraries.LibraryError, EngineError, OutputError)
 
 
 @dataclass(slots=True)
@@ -116,32 +110,13 @@ class Session:
         self.close()
 
 
-def open_session(model: Path, graph: Graph, options: RuntimeOptions, tell: Tell = lambda _: None) -> Session:
-    """Opens the model on the first provider that runs it, warm. Blocks: seconds, minutes for an engine.
-
-    `tell` is given a line for people before each long wait. Any thread; calls wait for each other.
-    Raises ModelError when the model is unusable, MissingFileError when it is not there, ProviderError when
-    no provider runs here, or with `fallback: false` when the first does not.
-    """
-    if not os.access(model, os.R_OK):
-        raise MissingFileError(f"{model}: no such model file, or it may not be read")
-    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
-    notes: list[str] = []
-    with _CREATION:
-        for provider in options.providers:
-            try:
-                return _OPENERS[provider](model, graph, options, notes, tell)
-            except ModelError as error:
-                raise ModelError(f"{model}: {error}") from error.__cause__
-            except _NOT_HERE as error:
-                notes.append(f"{provider} does not run here: {error}")
-                if not options.fallback:
-                    break
-    end = "runtime.providers names no other" if options.fallback else "runtime.fallback is false"
-    raise ProviderError(f"{'; '.join(notes)}; {end}, so nothing else is tried")
+def runtime_version() -> list[str]:
+    """ONNX Runtime's version, and what it was built from."""
+    return [onnxruntime.__version__, onnxruntime.get_build_info()]
 
 
-def _open_cpu(model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+def open_cpu(model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+    """A warm session on the CPU. Raises ModelError."""
     session = _create(model, [(CPU, {})], options.cpu_threads or _cores())
     return _warm(session, graph, replace(options, batch_limit=options.cpu_batch_limit), notes)
 
@@ -151,87 +126,39 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open_cuda(model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+def open_cuda(model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+    """A warm session on the GPU. Raises ModelError, NotHereError, LibraryError, AssignmentError."""
     libraries.load(libraries.CUDA)
     gpu.read_gpu(options.device)
-    return _open_on_gpu(model, graph, options, notes, [_cuda(options)])
+    return open_on_gpu(model, graph, options, notes, [cuda_provider(options)])
 
 
-def _cuda(options: RuntimeOptions) -> tuple[str, dict[str, str]]:
+def cuda_provider(options: RuntimeOptions) -> tuple[str, dict[str, str]]:
+    """CUDA with its options, as ONNX Runtime takes them."""
     # The exhaustive search, the default, halts service whenever a batch has a size not met before.
     chosen = {"device_id": str(options.device), "cudnn_conv_algo_search": "HEURISTIC"}
     return NAMES["cuda"], chosen
 
 
-def _open_tensorrt(
-    model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], tell: Tell
-) -> Session:
-    libraries.load(libraries.TENSORRT)
-    cache = EngineCache(options.cache_dir)
-    try:
-        key = _engine_key(model, graph, options)
-    except ValueError as error:
-        raise _NotHereError(str(error)) from error
-    timings = cache.timings(key, ("tensorrt", "cuda_runtime", "gpu"))
-
-    def on(engines: Path) -> Session:
-        chosen = tensorrt.tensorrt_options(
-            graph, options.batch_limit, options.precision, options.device, engines, timings
-        )
-        return _open_on_gpu(model, graph, options, notes, [(NAMES["tensorrt"], chosen), _cuda(options)])
-
-    def build(engines: Path) -> None:
-        tell(f"building the TensorRT engine of {model.name}; this takes minutes, the next start will not")
-        timings.mkdir(exist_ok=True)
-        on(engines).close()
-
-    with cache.engine(key, build, tell) as engines:
-        session = on(engines)
-        if flaw := cache.flaw(key):
-            session.notes.append(
-                f"the cached engine was not used as it is ({flaw}) and is built again next time"
-            )
-        return session
-
-
-_Opener: TypeAlias = Callable[[Path, Graph, RuntimeOptions, list[str], Tell], Session]
-_OPENERS: Mapping[Provider, _Opener] = {"tensorrt": _open_tensorrt, "cuda": _open_cuda, "cpu": _open_cpu}
-
-
-def _engine_key(model: Path, graph: Graph, options: RuntimeOptions) -> EngineKey:
-    """All that an engine depends on. Needs the libraries loaded."""
-    asked = tensorrt.tensorrt_options(
-        graph, options.batch_limit, options.precision, options.device, Path(), Path()
-    )
-    card = gpu.read_gpu(options.device)
-    return EngineKey(
-        {
-            "format": 1,
-            "model": model_digest(model),
-            "onnxruntime": [onnxruntime.__version__, onnxruntime.get_build_info()],
-            "tensorrt": libraries.tensorrt_version(),
-            "cuda_runtime": libraries.cuda_runtime_version(),
-            "gpu": {name: getattr(card, name) for name in card.__slots__},
-            "options": tensorrt.without_paths(asked),
-            "batches": sorted({graph.input.batch or 1, graph.input.batch or options.batch_limit}),
-        }
-    )
-
-
-def _open_on_gpu(
+def open_on_gpu(
     model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], providers: Providers
 ) -> Session:
-    """Without any node on the CPU where that can be, else with those there that do no work to speak of."""
+    """A warm session headed by the first of `providers`.
+
+    Without any node on the CPU where that can be, else with those there that do no work to speak of.
+    Raises ModelError, NotHereError, AssignmentError.
+    """
     try:
         session = _create(model, providers, 1, {"session.disable_cpu_ep_fallback": "1"})
-    except _NotHereError:
+    except NotHereError:
         session = _create(model, providers, 1)
     remarks = judge(_operators(session), providers[0][0])
     return _warm(session, graph, options, [*notes, *remarks])
 
 
 def _create(model: Path, providers: Providers, threads: int, entries: Mapping[str, str] | None = None) -> Any:
-    """ONNX Runtime's session, headed by the first of `providers`. Raises ModelError, _NotHereError."""
+    """ONNX Runtime's session, headed by the first of `providers`. Raises ModelError, NotHereError."""
+    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     chosen = onnxruntime.SessionOptions()
     chosen.log_severity_level = _FATAL_ONLY
     chosen.intra_op_num_threads = threads
@@ -250,10 +177,10 @@ def _create(model: Path, providers: Providers, threads: int, entries: Mapping[st
         # A file that cannot be read is the model's fault on any provider; anything else on the CPU only.
         if wanted == CPU or isinstance(error, _BAD_MODEL) or "Load model from" in str(error):
             raise ModelError(f"ONNX Runtime does not take the model: {_words(error)}") from error
-        raise _NotHereError(f"no session could be made: {_words(error)}") from error
+        raise NotHereError(f"no session could be made: {_words(error)}") from error
     session.disable_fallback()
     if session.get_providers()[0] != wanted:
-        raise _NotHereError(f"ONNX Runtime made a session on {session.get_providers()[0]} instead")
+        raise NotHereError(f"ONNX Runtime made a session on {session.get_providers()[0]} instead")
     return session
 
 
@@ -276,7 +203,7 @@ def _warm(session: Any, graph: Graph, options: RuntimeOptions, notes: list[str])
         try:
             _try(session, names, black(graph, batch), provider)
             break
-        except (ModelError, _NotHereError) as error:
+        except (ModelError, NotHereError) as error:
             notes.append(f"a batch of {batch} does not run ({error}); trying {max(batch // 2, smallest)}")
             batch = max(batch // 2, smallest)
     feeds = black(graph, batch)
@@ -293,7 +220,7 @@ def _try(session: Any, names: list[str], feeds: Mapping[str, Array], provider: s
         problem = f"it loads but fails at its first run: {_words(error)}"
         if provider == CPU:
             raise ModelError(problem) from error
-        raise _NotHereError(problem) from error
+        raise NotHereError(problem) from error
 
 
 def _words(error: BaseException) -> str:

@@ -46,7 +46,7 @@ class Worker:
         """Run this detector from the next batch on, for slots of this model's number. Never blocks.
 
         `adopted` is called in between, in the worker's thread: the former detector is nobody's then. Frames made for
-        another model are dropped (`model_changed`).
+        another number are dropped (`model_changed`); with the same number every frame stays good.
         """
         self._next = (detector, model, adopted)
 
@@ -63,8 +63,9 @@ class Worker:
                     self._next = None
                     adopted()
                 batch = [frame for frame in frames if not self._dropped(frame, self.beat_ns)]
-                if batch:
-                    self._infer(batch)
+                # Of one number, a detector may have taken over whose batches are smaller.
+                for first in range(0, len(batch), self._detector.limit):
+                    self._infer(batch[first : first + self._detector.limit])
         finally:
             self.ended.set()
 

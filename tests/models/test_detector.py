@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamd.models.chain import open_session
 from streamd.models.contract import Placement
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings

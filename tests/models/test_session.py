@@ -16,11 +16,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from streamd.core.errors import MissingFileError, ModelError, ProviderError
-from streamd.models import gpu, libraries
+from streamd.models import chain, gpu, libraries
 from streamd.models import session as session_module
 from streamd.models.assignment import AssignmentError, judge
+from streamd.models.chain import open_session
 from streamd.models.contract import Graph, InputShape, Tensor
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -226,10 +227,11 @@ import sys
 from pathlib import Path
 from tests.models.test_session import GOOD, NEVER, graph, options, save
 from streamd.core.errors import ModelError
-from streamd.models.session import _create, NAMES, open_session
+from streamd.models.chain import open_session
+from streamd.models.session import _create, NAMES
 folder = Path(sys.argv[1])
-chain = options("tensorrt", "cuda", "cpu", cache=folder)
-with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as session:
+order = options("tensorrt", "cuda", "cpu", cache=folder)
+with open_session(save(folder / "good.onnx", GOOD, None), graph(None), order) as session:
     import numpy
     session.run({"images": numpy.zeros((2, 3, 8, 8), numpy.float32)})
     for feeds in ({}, {"images": numpy.zeros((1, 1), numpy.float32)}):
@@ -245,7 +247,7 @@ for name in NAMES.values():  # past the check of the libraries, where ONNX Runti
 (folder / "bad.onnx").write_bytes(b"nonsense")
 for bad in (save(folder / "never.onnx", NEVER, None), folder / "bad.onnx"):
     try:
-        open_session(bad, graph(None), chain)
+        open_session(bad, graph(None), order)
     except ModelError:
         pass
 """
@@ -310,8 +312,8 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_onnx_runtimes_own_fallback_is_noticed(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", GOOD, None)
     told: list[str] = []
-    chain = options("tensorrt", "cuda", "cpu", cache=tmp_path / "cache")
-    with open_session(model, graph(None), chain, told.append) as session:
+    order = options("tensorrt", "cuda", "cpu", cache=tmp_path / "cache")
+    with open_session(model, graph(None), order, told.append) as session:
         assert session.provider == "CPUExecutionProvider"
         tensorrt, cuda = session.notes
     assert tensorrt.startswith("tensorrt does not run here: no session could be made: ")
@@ -325,9 +327,9 @@ def test_onnx_runtimes_own_fallback_is_noticed(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_a_reason_not_to_take_tensorrt(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     model = save(tmp_path / "m.onnx", GOOD, None)
-    chain = options("tensorrt", fallback=False, cache=tmp_path / "file")
+    order = options("tensorrt", fallback=False, cache=tmp_path / "file")
     with pytest.raises(ProviderError, match=r"cache .* cannot be written: .*; set runtime\.cache_dir"):
-        open_session(model, graph(None), chain)
+        open_session(model, graph(None), order)
 
 
 @pytest.mark.usefixtures("pretended")
@@ -349,26 +351,26 @@ def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
         folder = Path(providers[0][1]["trt_engine_cache_path"])
         opened.append(((folder / "m.engine").exists(), folder.name.partition(".")[0]))
         (folder / "m.engine").write_bytes(b"engine")
-        return session_module._open_cpu(model, described, asked, notes, lambda _: None)
+        return session_module.open_cpu(model, described, asked, notes, lambda _: None)
 
-    monkeypatch.setattr(session_module, "_open_on_gpu", pretend)
-    chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+    monkeypatch.setattr(chain, "open_on_gpu", pretend)
+    order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
     told: list[str] = []
     model = save(tmp_path / "m.onnx", GOOD, None)
     for _ in range(2):
-        with open_session(model, graph(None), chain, told.append) as session:
+        with open_session(model, graph(None), order, told.append) as session:
             assert session.notes == []
     assert [there for there, _ in opened] == [False, True, True], "built once, loaded twice"
     assert len({key for _, key in opened}) == 1
     assert len(told) == 1
-    fp32 = dataclasses.replace(chain, precision="fp32")
-    larger = dataclasses.replace(chain, batch_limit=8)
+    fp32 = dataclasses.replace(order, precision="fp32")
+    larger = dataclasses.replace(order, batch_limit=8)
     for changed in (fp32, larger):
         open_session(model, graph(None), changed, told.append).close()
     monkeypatch.setattr(gpu, "read_gpu", lambda _: dataclasses.replace(CARD, driver="581.0"))
-    open_session(model, graph(None), chain, told.append).close()
+    open_session(model, graph(None), order, told.append).close()
     save(model, [helper.make_node("Add", ["images", "two"], ["double"]), PLAIN], None)
-    open_session(model, graph(None), chain, told.append).close()
+    open_session(model, graph(None), order, told.append).close()
     assert len(told) == 5, "precision, batches, driver and model each made another engine"
 
 
@@ -392,7 +394,7 @@ def test_tensorrt_builds_once(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", GOOD, None)
     told: list[str] = []
     for _ in range(2):
-        chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
-        with open_session(model, graph(None), chain, told.append) as session:
+        order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+        with open_session(model, graph(None), order, told.append) as session:
             assert session.provider == "TensorrtExecutionProvider"
     assert len([line for line in told if line.startswith("building")]) == 1
