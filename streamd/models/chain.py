@@ -153,22 +153,43 @@ def _on_engine(
     timings = cache.timings(key, ("tensorrt", "cuda_runtime", "gpu"))
     built: list[Path] = []
 
-    def on(engines: Path) -> Session:
+    def on(engines: Path, source: Path, *, writing: bool = False) -> Session:
         chosen = tensorrt.tensorrt_options(
             graph, options.batch_limit, options.precision, options.device, engines, timings
         )
+        if writing:
+            chosen = tensorrt.writing_context(chosen, engines)
         return open_on_gpu(
-            model, graph, options, notes, [(NAMES["tensorrt"], chosen), cuda_provider(options)]
+            source, graph, options, notes, [(NAMES["tensorrt"], chosen), cuda_provider(options)]
         )
+
+    def on_context(engines: Path) -> Session:
+        try:
+            return on(engines, engines / tensorrt.CONTEXT)
+        except ModelError as error:
+            raise NotHereError(str(error)) from error
 
     def build(engines: Path) -> None:
         tell(f"building the TensorRT engine of {model.name}; this takes minutes, the next start will not")
         timings.mkdir(exist_ok=True)
-        on(engines).close()
         built.append(engines)
+        try:
+            on(engines, model, writing=True).close()
+            on_context(engines).close()
+        except _NOT_HERE as error:
+            # Whether the context model or the engine itself is at fault only a build without the one can tell.
+            (engines / tensorrt.CONTEXT).unlink(missing_ok=True)
+            on(engines, model).close()
+            tell(f"no context model for {model.name}, each start will parse the model: {error}")
 
     with cache.engine(key, build, tell) as engines:
-        session = on(engines)
+        session = None
+        if (engines / tensorrt.CONTEXT).is_file():
+            try:
+                session = on_context(engines)
+            except _NOT_HERE as error:
+                notes.append(f"the engine's context model does not load, so the model is parsed: {error}")
+        session = session or on(engines, model)
         if flaw := cache.flaw(key):
             session.notes.append(
                 f"the cached engine was not used as it is ({flaw}) and is built again next time"

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec._core
@@ -21,7 +21,7 @@ from streamd.models import session as session_module
 from streamd.models.assignment import AssignmentError, judge
 from streamd.models.chain import open_session
 from streamd.models.contract import Graph, InputShape, Tensor
-from streamd.models.session import RuntimeOptions
+from streamd.models.session import NotHereError, RuntimeOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -332,36 +332,68 @@ def test_a_cache_that_cannot_be_written_is_a_reason_not_to_take_tensorrt(tmp_pat
         open_session(model, graph(None), order)
 
 
-@pytest.mark.usefixtures("pretended")
-def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The way through the cache, with the CPU in the place of TensorRT and a file in that of an engine."""
-    opened: list[tuple[bool, str]] = []
+class PretendedTensorrt:
+    """In the place of TensorRT, which cannot be had here: the CPU, a file for an engine, a copy for a context model.
 
-    def pretend(
+    opened: for each session its file's name, whether an engine was there, and whether it writes a context model.
+    """
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, bool, bool]] = []
+        self.keys: set[str] = set()
+        self.fails: Callable[[Path, bool], Exception | None] = lambda model, writing: None
+        self.writes_context = True
+
+    def __call__(
+        self,
         model: Path,
         described: Graph,
         asked: RuntimeOptions,
         notes: list[str],
         providers: session_module.Providers,
     ) -> session_module.Session:
-        names = [name for name, _ in providers]
-        assert names == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-        folder = Path(providers[0][1]["trt_engine_cache_path"])
-        opened.append(((folder / "m.engine").exists(), folder.name.partition(".")[0]))
+        assert [name for name, _ in providers] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+        given = providers[0][1]
+        writing = given.get("trt_dump_ep_context_model") == "1"
+        context = Path(given.get("trt_ep_context_file_path", "/none"))
+        folder = (
+            context.parent / given["trt_engine_cache_path"]
+            if writing
+            else Path(given["trt_engine_cache_path"])
+        )
+        self.opened.append((model.name, (folder / "m.engine").exists(), writing))
+        self.keys.add(folder.name.partition(".")[0])
+        if error := self.fails(model, writing):
+            raise error
         (folder / "m.engine").write_bytes(b"engine")
+        if writing and self.writes_context:
+            shutil.copy(model, context)
         return session_module.open_cpu(model, described, asked, notes, lambda _: None)
 
-    monkeypatch.setattr(chain, "open_on_gpu", pretend)
+
+@pytest.fixture
+def tensorrt_of(pretended: None, monkeypatch: pytest.MonkeyPatch) -> PretendedTensorrt:
+    given = PretendedTensorrt()
+    monkeypatch.setattr(chain, "open_on_gpu", given)
+    return given
+
+
+BUILT = [("m.onnx", False, True), ("model_ctx.onnx", True, False)]
+
+
+def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensorrt_of: PretendedTensorrt
+) -> None:
     order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
     told: list[str] = []
     model = save(tmp_path / "m.onnx", GOOD, None)
     for _ in range(2):
         with open_session(model, graph(None), order, told.append) as session:
             assert session.notes == []
-    assert [there for there, _ in opened] == [False, True, True], "built once, loaded twice"
-    assert len({key for _, key in opened}) == 1
+            picture = np.ones((1, 3, 8, 8), np.float32)
+            np.testing.assert_array_equal(session.run({"images": picture})[0], picture * 2)
+    assert tensorrt_of.opened == [*BUILT, *[("model_ctx.onnx", True, False)] * 2], "built once, loaded twice"
+    assert len(tensorrt_of.keys) == 1
     assert len(told) == 1
     fp32 = dataclasses.replace(order, precision="fp32")
     larger = dataclasses.replace(order, batch_limit=8)
@@ -372,6 +404,79 @@ def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
     save(model, [helper.make_node("Add", ["images", "two"], ["double"]), PLAIN], None)
     open_session(model, graph(None), order, told.append).close()
     assert len(told) == 5, "precision, batches, driver and model each made another engine"
+
+
+@pytest.mark.parametrize("fault", ["while written", "not written", "broken", "of a part of the graph"])
+def test_an_engine_whose_context_model_is_of_no_use_is_used_without(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt, fault: str
+) -> None:
+    """Nothing is lost by trying: the build then ends as one without a context model does."""
+
+    def fails(model: Path, writing: bool) -> Exception | None:
+        if fault == "while written" and writing:
+            return NotHereError("no session could be made: Resolve")
+        if model.name == "model_ctx.onnx":
+            if fault == "broken":
+                model.write_bytes(b"rubbish")
+            if fault == "of a part of the graph":
+                return AssignmentError("ONNX Runtime gives it none of the model's 0 nodes")
+        return None
+
+    tensorrt_of.fails, tensorrt_of.writes_context = fails, fault != "not written"
+    order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    told: list[str] = []
+    for _ in range(2):
+        with open_session(model, graph(None), order, told.append) as session:
+            assert session.notes == []
+    assert tensorrt_of.opened[-3:] == [
+        ("m.onnx", fault != "while written", False),
+        *[("m.onnx", True, False)] * 2,
+    ]
+    assert [line.partition(" ")[0] for line in told] == ["building", "no"]
+    assert not list((tmp_path / "cache").glob("*/model_ctx.onnx"))
+
+
+def test_a_context_model_that_loads_no_more_gives_way_to_the_engine_alone(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt
+) -> None:
+    order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    open_session(model, graph(None), order).close()
+    tensorrt_of.fails = lambda model, writing: NotHereError("no") if model.name == "model_ctx.onnx" else None
+    with open_session(model, graph(None), order) as session:
+        assert session.notes == ["the engine's context model does not load, so the model is parsed: no"]
+    assert tensorrt_of.opened[-2:] == [("model_ctx.onnx", True, False), ("m.onnx", True, False)]
+
+
+def test_what_is_awaited_is_the_head_of_the_chain_when_it_lacks_an_engine(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt
+) -> None:
+    model, described = save(tmp_path / "m.onnx", GOOD, None), graph(None)
+    order = options("tensorrt", "cuda", "cpu", cache=tmp_path / "cache")
+    wanted = chain.awaited(model, described, order)
+    assert wanted == dataclasses.replace(order, providers=("tensorrt",))
+    assert chain.behind(order) == dataclasses.replace(order, providers=("cuda", "cpu"))
+    assert chain.behind(dataclasses.replace(order, fallback=False)) is None
+    assert chain.behind(wanted) is None
+    for none in (("cpu",), ("cuda", "tensorrt", "cpu")):
+        assert chain.awaited(model, described, dataclasses.replace(order, providers=none)) is None
+    assert tensorrt_of.opened == [], "looking builds nothing"
+    for built in (True, False):
+        engine = chain.build_engine(model, described, order)
+        assert (engine.built, engine.folder.parent) == (built, tmp_path / "cache")
+    assert chain.awaited(model, described, order) is None
+    (engine.folder / "m.engine").write_bytes(b"half an engine")
+    assert chain.awaited(model, described, order) == wanted
+
+
+@needs_no_gpu
+def test_nothing_is_awaited_of_a_provider_that_does_not_run_here(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    order = options("tensorrt", "cpu", cache=tmp_path / "cache")
+    assert chain.awaited(model, graph(None), order) is None
+    with pytest.raises(ProviderError, match=r"^tensorrt does not run here: libcuda.so.1 is missing \("):
+        chain.build_engine(model, graph(None), order)
 
 
 @pytest.mark.gpu

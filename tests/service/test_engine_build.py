@@ -123,7 +123,7 @@ def test_a_build_that_fails_is_told_of_and_what_runs_serves_on(
         assert bench_.daemon.page("/healthz") == "ok\n"
         assert bench_.daemon.page("/readyz") == "ready\n"
         assert bench_.daemon.stop() == 0
-    assert len(card.builds()) == 1, "not tried again and again"
+    assert len({process for process, _ in card.builds()}) == 1, "not tried again and again"
     assert providers_of(bench_.results("a")) == [CPU]
     assert bench_.untouched("a")
     lines = [line for line in bench_.daemon.log if said in line]

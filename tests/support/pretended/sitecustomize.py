@@ -11,6 +11,7 @@ TensorRT's name). STREAMD_PRETENDED names a folder:
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -34,12 +35,14 @@ def _build(model: Path, engines: Path) -> None:
     if word == "fail":
         raise NotHereError("no tactic fits into the GPU's memory")
     (engines / "m.engine").write_bytes(b"engine")
+    shutil.copy(model, engines / "model_ctx.onnx")
 
 
 def _open_on_gpu(
     model: Path, graph: Graph, options: RuntimeOptions, notes: list[str], providers: Providers
 ) -> Session:
-    engines = Path(providers[0][1]["trt_engine_cache_path"])
+    asked = providers[0][1]
+    engines = Path(asked["trt_engine_cache_path"] or Path(asked["trt_ep_context_file_path"]).parent)
     if not list(engines.glob("*.engine")):
         _build(model, engines)
     larger = replace(options, cpu_batch_limit=options.batch_limit)
