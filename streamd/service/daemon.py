@@ -27,7 +27,7 @@ from streamd.service.config import Config, Publish
 from streamd.service.fleet import Fleet, RunningModel
 from streamd.service.host import Host
 from streamd.service.log_output import LINES_PER_S
-from streamd.service.metrics import MetricsServer, Vitals
+from streamd.service.monitoring import MonitoringServer, Vitals
 from streamd.service.reload import Reload
 from streamd.service.render import JpegEncoder
 from streamd.service.signals import StopSignals
@@ -128,7 +128,7 @@ class Daemon:
             _await_bound(crew, self._pictures.bound, f"publish.frames: {self._config.publish.frames}")
             logger.info("pictures on {}", self._pictures.endpoint)
         if self._config.metrics.listen is not None:
-            server = MetricsServer(self._config.metrics.listen, self._vitals)
+            server = MonitoringServer(self._config.metrics.listen, self._vitals)
             crew.start("http", partial(server.run, crew.stop))
             logger.info("metrics on port {}", server.port)
         crew.start("infer", self.worker.run)
