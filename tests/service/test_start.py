@@ -14,7 +14,6 @@ from tests.support.number_model import make_number_model
 # What only a page, a picture, a command on a terminal or a schema needs.
 NOT_BEFORE = (
     "prometheus_client",
-    "http.server",
     "rich.console",
     "streamd.service.schema",
     "streamd.cli.offline",
