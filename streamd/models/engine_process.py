@@ -120,7 +120,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _end_with(int(sys.argv[1]))
-    _give_way()
+    _go_first_when_memory_runs_out()
     model, graph, options = pickle.load(sys.stdin.buffer)
     try:
         engine = build_engine(model, graph, options, lambda text: _answer(told=text))
@@ -147,8 +147,8 @@ def _end_with(parent: int) -> None:
             os._exit(1)
 
 
-def _give_way() -> None:
-    """Decoders come first, and when memory runs out it is the build that goes."""
-    os.nice(10)
+def _go_first_when_memory_runs_out() -> None:
+    # No lower priority, though: on a box whose cores are busy with what serves meanwhile, it would starve, and
+    # the engine is what relieves that box.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -154,11 +154,14 @@ class Fleet:
         """Let the worker run the same model on another provider; no frame is lost, each keeps its slot.
 
         Never blocks; `moved` as in `exchange`. Until then no stream may be added or changed.
-        Raises ConfigError when a stream's age budget is hopeless there as well.
         """
         streams = self.streams.values()
         for stream in streams:
-            model.rules(stream.config)
+            # Told of, but no reason to stay on what is slower still; and it was measured beside what serves.
+            try:
+                refuse_hopeless_age(stream.config, model.warm_ms)
+            except ConfigError as error:
+                logger.warning("{}", error)
 
         def adopt() -> None:
             self._model = model
