@@ -27,7 +27,7 @@ from streamd.models.description import Description
 from streamd.models.selection import Rules
 from streamd.models.session import RuntimeOptions
 from streamd.service.offline import Span
-from streamd.service.start import open_detector
+from streamd.service.start import open_detector, tell_of
 from streamd.sources import SourceRequest
 from streamd.sources.source import Kind
 
@@ -98,6 +98,7 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Report:
 
 
 def _offline(plan: Plan, tell: Callable[[str], None]) -> _Offline:
+    tell_of(plan.description)
     meter = Meter()
     before = proc.foreign_threads()
     with open_detector(plan.description, plan.options, make=meter.detector) as (detector, _):

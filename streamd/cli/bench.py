@@ -150,28 +150,18 @@ def _named(
     stack: ExitStack,
 ) -> Plan:
     """What the command line names."""
-    import os
     from importlib.resources import as_file, files
 
     from streamd.benchmark.bench import Plan
     from streamd.benchmark.cameras import of_request
     from streamd.models.description import describe
-    from streamd.models.engines import default_folder
     from streamd.models.selection import rules_for
-    from streamd.models.session import RuntimeOptions
+    from streamd.service.configured import offline_options
 
     demo = files("streamd") / "assets" / "demo.onnx"
     path = Path(model) if model is not None else stack.enter_context(as_file(demo))
     description = describe(path, **asked)  # type: ignore[arg-type]
-    runtime = RuntimeOptions(
-        providers=options.providers(provider),
-        fallback=provider is None,
-        precision="fp16",
-        device=0,
-        cache_dir=default_folder(os.environ),  # they alone say where caches belong
-        batch_limit=8,
-        cpu_runs=None,
-    )
+    runtime = offline_options(options.providers(provider), provider is None)
     return Plan(
         request=request,
         kind=of_request(request, description, runtime, asked),

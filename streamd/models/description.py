@@ -59,6 +59,14 @@ class Description:
         )
 
 
+def is_current(description: Description) -> bool:
+    """Whether the model's files still hold what was described. Reads them."""
+    try:
+        return _sha256(description.graph.files) == description.sha256
+    except MissingFileError:
+        return False
+
+
 def describe(
     path: Path,
     *,

@@ -55,6 +55,10 @@ class Detector:
         """What really runs: ONNX Runtime's name of the provider."""
         return self._session.provider
 
+    def takes_pictures_of(self, other: Detector) -> bool:
+        """Whether what was prepared for the other one is good for this one: another session of the same model."""
+        return (self.input, self.contract) == (other.input, other.contract)
+
     def close(self) -> None:
         """Free the model and its memory. Not while another thread runs it."""
         self._session.close()

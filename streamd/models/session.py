@@ -1,4 +1,4 @@
-"""A model that runs, on the first provider of a chain that really can, and a word about each that could not.
+"""A model that runs on one provider: really there, and not on another one that ONNX Runtime took instead.
 
 ONNX Runtime serves from the CPU when a GPU provider cannot be had, prints that to stderr and goes on. Here a
 session is kept only after its libraries were loaded, the provider heads the session's list, the nodes that
@@ -9,19 +9,16 @@ ONNX Runtime's source; on a machine without a GPU only their refusals are proven
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from streamd.core.errors import MissingFileError, ModelError, OutputError, ProviderError
-from streamd.models import gpu, libraries, tensorrt
-from streamd.models.assignment import CPU, AssignmentError, judge
-from streamd.models.contract import Graph, InputContract
-from streamd.models.creation import NotHereError, Providers, Source, create, operators, quieten, versions
-from streamd.models.engines import EngineCache, EngineError, EngineKey, Tell, model_digest
+from streamd.models import gpu, libraries
+from streamd.models.assignment import CPU, judge
+from streamd.models.creation import NotHereError, Providers, Source, create, operators
+from streamd.models.engines import Tell
 from streamd.models.memory import CudaMemory
 from streamd.models.running import Session, warmed
 
@@ -34,9 +31,6 @@ NAMES: Mapping[Provider, str] = {
 }
 _WORTH_A_THREAD_MS = 1.0
 """A model that is faster is not run side by side: handing pictures to several threads would cost as much."""
-
-# Guards the making of sessions, which is not thread-safe (onnxruntime #27089).
-_CREATION = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,67 +54,8 @@ class RuntimeOptions:
     uint8_input: frozenset[Provider] = frozenset({"tensorrt", "cuda"})
 
 
-# What the next provider would answer as well, or with a graph that differs only in its input the same one.
-_ANYWAY = (libraries.LibraryError, OutputError)
-_NOT_HERE = (NotHereError, AssignmentError, EngineError, *_ANYWAY)
-
-
-def open_session(
-    model: Path,
-    graph: Graph,
-    options: RuntimeOptions,
-    tell: Tell = lambda _: None,
-    contract: InputContract | None = None,
-) -> Session:
-    """Opens the model on the first provider that runs it, warm. Blocks: seconds, minutes for an engine.
-
-    `tell` is given a line for people before each long wait. contract: what the model wants in its input, so that
-    a uint8 one can be joined to it where `uint8_input` says so (`Session.graph` tells); None: the model as it is.
-    Any thread; calls wait for each other.
-    Raises ModelError when the model is unusable, MissingFileError when it is not there, ProviderError when
-    no provider runs here, or with `fallback: false` when the first does not.
-    """
-    if not os.access(model, os.R_OK):
-        raise MissingFileError(f"{model}: no such model file, or it may not be read")
-    quieten()
-    notes: list[str] = []
-    with _CREATION:
-        for provider in options.providers:
-            joining = contract if provider in options.uint8_input else None
-            for source in _sources(model, graph, joining, notes):
-                try:
-                    return _OPENERS[provider](source, options, notes, tell)
-                except ModelError as error:
-                    if not source.key:
-                        raise ModelError(f"{model}: {error}") from error.__cause__
-                    notes.append(f"{provider} does not run it with a uint8 input: {error}")
-                except _ANYWAY as error:
-                    notes.append(f"{provider} does not run here: {error}")
-                    break
-                except _NOT_HERE as error:
-                    form = "it with a uint8 input" if source.key else "here"
-                    notes.append(f"{provider} does not run {form}: {error}")
-            if not options.fallback:
-                break
-    end = "runtime.providers names no other" if options.fallback else "runtime.fallback is false"
-    raise ProviderError(f"{'; '.join(notes)}; {end}, so nothing else is tried")
-
-
-def _sources(model: Path, graph: Graph, contract: InputContract | None, notes: list[str]) -> Iterator[Source]:
-    """The model with a uint8 input, where that is wanted and can be, then as it is."""
-    if contract is not None and graph.input.dtype.kind == "f":
-        # It imports onnx, which no session needs otherwise.
-        from streamd.models.prologue import PrologueError, join
-
-        try:
-            joined = join(model, graph, contract)
-            yield Source(model, joined.graph, joined.content, joined.key)
-        except PrologueError as error:
-            notes.append(f"the model keeps its {graph.input.dtype} input: {error}")
-    yield Source(model, graph)
-
-
-def _open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+    """A warm session on the CPU. Raises ModelError."""
     cores = _cores()
     runs = min(cores, options.cpu_runs or cores)
     session = create(source, [(CPU, {})], cores // runs)
@@ -135,78 +70,28 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open_cuda(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+def open_cuda(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
+    """A warm session on the GPU. Raises ModelError, NotHereError, LibraryError, AssignmentError."""
     libraries.load(libraries.CUDA)
     gpu.read_gpu(options.device)
-    return _open_on_gpu(source, options, notes, tell, [_cuda(options)])
+    return open_on_gpu(source, options, notes, tell, [cuda_provider(options)])
 
 
-def _cuda(options: RuntimeOptions) -> tuple[str, dict[str, str]]:
+def cuda_provider(options: RuntimeOptions) -> tuple[str, dict[str, str]]:
+    """CUDA with its options, as ONNX Runtime takes them."""
     # The exhaustive search, the default, halts service whenever a batch has a size not met before.
     chosen = {"device_id": str(options.device), "cudnn_conv_algo_search": "HEURISTIC"}
     return NAMES["cuda"], chosen
 
 
-def _open_tensorrt(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
-    libraries.load(libraries.TENSORRT)
-    cache = EngineCache(options.cache_dir)
-    try:
-        key = _engine_key(source, options)
-    except ValueError as error:
-        raise NotHereError(str(error)) from error
-    timings = cache.timings(key, ("tensorrt", "cuda_runtime", "gpu"))
-
-    def on(engines: Path) -> Session:
-        chosen = tensorrt.tensorrt_options(
-            source.graph, options.batch_limit, options.precision, options.device, engines, timings
-        )
-        return _open_on_gpu(source, options, notes, tell, [(NAMES["tensorrt"], chosen), _cuda(options)])
-
-    def build(engines: Path) -> None:
-        name = source.path.name
-        tell(f"building the TensorRT engine of {name}; this takes minutes, the next start will not")
-        timings.mkdir(exist_ok=True)
-        on(engines).close()
-
-    with cache.engine(key, build, tell) as engines:
-        session = on(engines)
-        if flaw := cache.flaw(key):
-            session.notes.append(
-                f"the cached engine was not used as it is ({flaw}) and is built again next time"
-            )
-        return session
-
-
-_Opener: TypeAlias = Callable[[Source, RuntimeOptions, list[str], Tell], Session]
-_OPENERS: Mapping[Provider, _Opener] = {"tensorrt": _open_tensorrt, "cuda": _open_cuda, "cpu": _open_cpu}
-
-
-def _engine_key(source: Source, options: RuntimeOptions) -> EngineKey:
-    """All that an engine depends on. Needs the libraries loaded."""
-    graph = source.graph
-    asked = tensorrt.tensorrt_options(
-        graph, options.batch_limit, options.precision, options.device, Path(), Path()
-    )
-    card = gpu.read_gpu(options.device)
-    return EngineKey(
-        {
-            "format": 2,
-            "model": model_digest(source.path),
-            "joined": source.key,
-            "onnxruntime": versions(),
-            "tensorrt": libraries.tensorrt_version(),
-            "cuda_runtime": libraries.cuda_runtime_version(),
-            "gpu": {name: getattr(card, name) for name in card.__slots__},
-            "options": tensorrt.without_paths(asked),
-            "batches": sorted({graph.input.batch or 1, graph.input.batch or options.batch_limit}),
-        }
-    )
-
-
-def _open_on_gpu(
+def open_on_gpu(
     source: Source, options: RuntimeOptions, notes: list[str], tell: Tell, providers: Providers
 ) -> Session:
-    """Without any node on the CPU where that can be, else with those there that do no work to speak of."""
+    """A warm session headed by the first of `providers`.
+
+    Without any node on the CPU where that can be, else with those there that do no work to speak of.
+    Raises ModelError, NotHereError, AssignmentError.
+    """
     try:
         session = create(source, providers, 1, {"session.disable_cpu_ep_fallback": "1"})
     except NotHereError:

@@ -51,7 +51,11 @@ class Worker:
         self._on_batch = on_batch
         self._model = 0
         self._next: tuple[Detector, int, Callable[[], None]] | None = None
-        self._taking = threading.Lock()  # one thread at a time waits for frames; guards the detector
+        self._rest: list[Frame] = []
+        """Taken already: of one number, a detector may take over whose batches are smaller."""
+        self._taking = (
+            threading.Lock()
+        )  # one thread at a time waits for frames; guards the detector, its number, `_rest`
         self._turns = Turns()
         self.threads = detector.runs
         """How many threads are to run it. A detector that comes later gets no more of them."""
@@ -64,7 +68,7 @@ class Worker:
         """Run this detector from the next batch on, for slots of this model's number. Never blocks.
 
         `adopted` is called in between, in a thread of the worker: the former detector is nobody's then. Frames made
-        for another model are dropped (`model_changed`).
+        for another number are dropped (`model_changed`); with the same number every frame stays good.
         """
         self._next = (detector, model, adopted)
 
@@ -88,7 +92,7 @@ class Worker:
             while True:
                 # No more at once than the detector can, also when another one had more threads.
                 self._turns.wait_until_left(self._detector.runs - 1)
-                frames = self._rings.take(self._detector.limit, _WAKE_S, fill=self._fill)
+                frames = self._rest or self._rings.take(self._detector.limit, _WAKE_S, fill=self._fill)
                 self.beat_ns = now_ns()
                 if frames is None:
                     return None
@@ -98,8 +102,10 @@ class Worker:
                     self._next = None
                     adopted()
                 kept = [frame for frame in frames if not self._dropped(frame, self.beat_ns)]
+                limit = self._detector.limit
+                self._rest = kept[limit:]
                 if kept:
-                    return _Batch(self._turns.next(), kept, self._detector)
+                    return _Batch(self._turns.next(), kept[:limit], self._detector)
 
     def _serve(self, batch: _Batch) -> None:
         detector, frames = batch.detector, batch.frames

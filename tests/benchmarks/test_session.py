@@ -12,10 +12,11 @@ import onnxruntime
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from streamd.models.chain import open_session
 from streamd.models.contract import Array
 from streamd.models.description import Description, describe
 from streamd.models.detector import Detector
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from tests.benchmarks.conftest import Effort
 from tests.support.turns import turns
 from tools.graphs.detectors import Form, yolov8n

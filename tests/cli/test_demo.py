@@ -9,11 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from streamd.models.chain import open_session
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.preprocess import Letterbox
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from streamd.sources import SourceRequest, open_source
 from tests.support.command import lines_of, run
 from tests.support.map50 import Detections, map50

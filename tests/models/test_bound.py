@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from streamd.core.errors import ModelError, ProviderError
 from streamd.models import libraries, memory
 from streamd.models.bound import fixed_outputs
+from streamd.models.chain import open_session
 from streamd.models.contract import Array, Graph
 from streamd.models.description import describe
 from streamd.models.detector import Detector
@@ -25,7 +26,7 @@ from streamd.models.libraries import LibraryError
 from streamd.models.memory import CudaMemory, Memory
 from streamd.models.running import Session, warmed
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from streamd.models.shapes import black, feeds
 from tests.models.test_detector import WHOLE, number_in, picture_of
 from tests.models.test_heads import FORMS, LAYOUTS

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from streamd.core.errors import ModelError
 from streamd.core.picture import Layout, Matrix, Picture
+from streamd.models.chain import open_session
 from streamd.models.contract import Array, Graph, InputContract
 from streamd.models.description import describe
 from streamd.models.detector import Detector
@@ -22,7 +23,7 @@ from streamd.models.preprocess import Letterbox
 from streamd.models.presets import PRESETS
 from streamd.models.prologue import PrologueError, join
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from tests.support import planted
 from tests.support.reference_data import folder, needs_data
 from tests.support.tiny_models import Tiny

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from streamd.core.picture import Picture
+from streamd.models.chain import open_session
 from streamd.models.contract import Detections, Placement
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.preprocess import Letterbox
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from streamd.sources import SourceRequest, open_source
 from tests.support import reference_data
 from tests.support.matching import IOU, Objects, Tally, compare, iou_matrix

@@ -27,17 +27,17 @@ _NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.
 class TimedDetector:
     """Calls `during` with the first pixel of each batch's first picture, and finds nothing."""
 
-    limit = 1
     labels = ("thing",)
     provider = "none"
 
-    def __init__(self, runs: int, during: Callable[[int], None], name: str = "timed") -> None:
-        self.runs, self.name = runs, name
+    def __init__(self, runs: int, during: Callable[[int], None], name: str = "timed", limit: int = 1) -> None:
+        self.runs, self.name, self.limit = runs, name, limit
         self._during = during
         self._lock = threading.Lock()
         self.inside = self.most_inside = 0
 
     def run(self, pictures: Sequence[Array]) -> list[Array]:
+        assert 0 < len(pictures) <= self.limit
         with self._lock:
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
@@ -144,6 +144,35 @@ def test_a_new_detector_starts_when_the_former_is_nobodys() -> None:
     models = [result.model for result in path.results()]
     assert models == ["former"] * 2 + ["later"] * 20
     assert later.most_inside == 1
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_batch_too_large_for_a_new_detector_of_the_same_number_is_run_in_parts_and_in_order(
+    runs: int,
+) -> None:
+    """It was taken while the former detector was still there."""
+    gate, entered = threading.Event(), threading.Semaphore(0)
+    rng = random.Random(5)
+
+    def during(_: int) -> None:
+        entered.release()
+        assert gate.wait(_WAIT_S)
+
+    former = TimedDetector(runs, during, "former", limit=8)
+    later = TimedDetector(runs, lambda _: time.sleep(rng.random() / 100), "later", limit=3)
+    with Path(former) as path:
+        for _ in range(runs):
+            path.put(path.lanes[0])
+            assert entered.acquire(timeout=_WAIT_S)
+        path.worker.exchange(later.as_detector(), 0, lambda: None)
+        for _ in range(20):
+            path.put(path.lanes[0])
+        gate.set()
+    results = path.results()
+    assert [result.model for result in results] == ["former"] * runs + ["later"] * 20
+    assert [result.frame.number for result in results] == list(range(runs + 20))
+    assert later.most_inside <= runs
+    assert path.lanes[0].slots.in_use() == 0
 
 
 def test_one_run_that_fails_ends_all_and_loses_no_count() -> None:

@@ -9,11 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 
+from streamd.models.chain import open_session
 from streamd.models.contract import Array, Placement
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from tools.graphs.cost import cost_of
 from tools.graphs.detectors import Form, yolov8n, yolov10n
 from tools.graphs.noop import noop

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from streamd.models.chain import open_session
 from streamd.models.description import describe
 from streamd.models.detector import Detector
-from streamd.models.session import Provider, RuntimeOptions, open_session
+from streamd.models.session import Provider, RuntimeOptions
 
 
 def main(model: Path, provider: Provider, cache: Path) -> None:

@@ -15,13 +15,14 @@ import onnxruntime
 
 from streamd.core.timing import Deadline
 from streamd.models.bound import DeviceBound, fixed_outputs
+from streamd.models.chain import open_session
 from streamd.models.contract import Array, Graph
 from streamd.models.creation import Source, create
 from streamd.models.description import Description, describe
 from streamd.models.memory import CudaMemory
 from streamd.models.prologue import join
 from streamd.models.running import Session
-from streamd.models.session import NAMES, Provider, RuntimeOptions, open_session
+from streamd.models.session import NAMES, Provider, RuntimeOptions
 from streamd.models.shapes import black, feeds
 
 _WARM_RUNS = 5
