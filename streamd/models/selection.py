@@ -88,7 +88,7 @@ def select(
     np.minimum(corners, np.array([width, height], np.float32), out=corners)
     boxes = corners.reshape(-1, 4)
     kept = _wanted(boxes, width, height, rules)
-    if not kept.all():
+    if kept is not None:
         boxes, order = boxes[kept], order[kept]
     keypoints = candidates.keypoints
     return Detections(
@@ -99,9 +99,11 @@ def select(
     )
 
 
-def _wanted(boxes: Floats, width: int, height: int, rules: Rules) -> NDArray[np.bool_]:
-    """Which boxes, in source pixels and clipped, have an area and pass the filters of place and size."""
+def _wanted(boxes: Floats, width: int, height: int, rules: Rules) -> NDArray[np.bool_] | None:
+    """Which boxes, in source pixels and clipped, have an area and pass the filters of place and size; None: all."""
     sides = boxes[:, 2:] - boxes[:, :2]
+    if rules.min_size is None and rules.region is None and sides.min(initial=1) > 0:
+        return None
     kept: NDArray[np.bool_] = np.logical_and.reduce(sides > 0, axis=1)
     if rules.min_size is not None:
         kept &= np.logical_and.reduce(sides >= np.array(rules.min_size, np.float32), axis=1)
