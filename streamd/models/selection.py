@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +83,13 @@ def select(
         else ranking(candidates.scores)
     )
     offset, scale = placement.offset, placement.scale
-    corners = (candidates.boxes.take(order, axis=0).reshape(-1, 2, 2) - offset) / scale
+    boxes = candidates.boxes.take(order, axis=0)
+    corners = boxes.reshape(-1, 2, 2)
+    np.subtract(corners, offset, out=corners)
+    np.divide(corners, scale, out=corners)
     # Not np.clip, whose way to the same two calls costs more than they do.
     np.maximum(corners, 0, out=corners)
-    np.minimum(corners, np.array([width, height], np.float32), out=corners)
-    boxes = corners.reshape(-1, 4)
+    np.minimum(corners, _edges(width, height), out=corners)
     kept = _wanted(boxes, width, height, rules)
     if kept is not None:
         boxes, order = boxes[kept], order[kept]
@@ -97,6 +100,11 @@ def select(
         candidates.class_ids[order],
         None if keypoints is None else (keypoints[order] - offset) / scale,
     )
+
+
+@lru_cache
+def _edges(width: int, height: int) -> Floats:
+    return np.array([width, height], np.float32)
 
 
 def _wanted(boxes: Floats, width: int, height: int, rules: Rules) -> NDArray[np.bool_] | None:
