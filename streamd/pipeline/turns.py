@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 
 class Turns:
@@ -14,7 +13,9 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()  # guards all below; notified when a turn is over
+        self._condition = threading.Condition(
+            threading.Lock()
+        )  # guards all below; notified when a turn is over
         self._given = 0
         self._served = 0
         self._waiting = 0
@@ -31,18 +32,18 @@ class Turns:
         with self._condition:
             self._wait(lambda: self._given - self._served <= most)
 
-    @contextmanager
-    def turn(self, number: int) -> Iterator[bool]:
-        """Serve this number: blocks until all earlier ones are served. False when somebody gave up."""
+    def wait(self, number: int) -> bool:
+        """Block until all earlier numbers are served; False when somebody gave up. To be followed by `served`."""
         with self._condition:
             self._wait(lambda: self._served == number)
-        try:
-            yield not self._given_up
-        finally:
-            with self._condition:
-                self._served += 1
-                if self._waiting:
-                    self._condition.notify_all()
+            return not self._given_up
+
+    def served(self) -> None:
+        """The turn is over."""
+        with self._condition:
+            self._served += 1
+            if self._waiting:
+                self._condition.notify_all()
 
     def give_up(self) -> None:
         """Nobody waits any more, now or later."""

@@ -114,13 +114,16 @@ class Worker:
         inferred_ns = now_ns()
         for frame in frames:
             frame.stamps.run, frame.stamps.inferred = run_ns, inferred_ns
-        with self._turns.turn(batch.turn) as served:
+        in_order = self._turns.wait(batch.turn)
+        try:
             self._on_batch(len(frames))
             for row, frame in enumerate(frames):
-                if served:
+                if in_order:
                     self._post(detector, outputs, row, frame)
                 else:
                     frame.drop(Drop.SHUTDOWN)
+        finally:
+            self._turns.served()
 
     def _post(self, detector: Detector, outputs: Sequence[Array], row: int, frame: Frame) -> None:
         size = frame.width, frame.height

@@ -152,7 +152,7 @@ def test_pictures_come_at_their_rate(tmp_path: Path, model: Path) -> None:
 
 def test_overload_does_not_starve_the_pictures(tmp_path: Path) -> None:
     """Most frames are dropped; whichever comes to a result has its picture when one is due."""
-    slow = make_number_model(tmp_path / "slow.onnx", burn=100, batch=1)
+    slow = make_number_model(tmp_path / "slow.onnx", burn=300, batch=1)
     streams = {"a": {"url": "test:?size=64x48&rate=200", "max_age_ms": None}}
     config = write_config(
         tmp_path / "c.yaml", slow, streams, publish={"frames": ANY_PORT, "frames_max_fps": 60}
@@ -173,12 +173,16 @@ def test_overload_does_not_starve_the_pictures(tmp_path: Path) -> None:
             return sum(map(float, found))
 
         # Read first and last: what comes while the page is asked for is counted, and only more than needed.
-        before, start = offered(), len(results.messages)
-        assert results.wait(lambda messages: len(messages) >= start + 60)
-        end, after = len(results.messages), offered()
-        times = [body["received_us"] for _, body in results.messages[start:end]]
-        # With every result that is further from the one before it than the pictures' interval.
-        due = sum(later - earlier > 2e6 / 60 for earlier, later in pairwise(times))
+        before, start, due = offered(), len(results.messages), 0
+        # How many are due depends on how fast the model is here and now: so many results until there are some.
+        for more in range(60, 600, 60):
+            assert results.wait(lambda messages, more=more: len(messages) >= start + more)  # type: ignore[misc]
+            end, after = len(results.messages), offered()
+            times = [body["received_us"] for _, body in results.messages[start:end]]
+            # With every result that is further from the one before it than the pictures' interval.
+            due = sum(later - earlier > 2e6 / 60 for earlier, later in pairwise(times))
+            if due > 10:
+                break
         assert due > 10
         assert after - before >= due - 3  # what is on its way between the two readings
         assert daemon.streams()["a"]["dropped"]["ring_full"] > 20
