@@ -85,7 +85,7 @@ class Trial(Struct, omit_defaults=True, kw_only=True):
 class Cameras(Struct, omit_defaults=True, kw_only=True):
     """How many of them fit, each giving `rate` results a second.
 
-    `estimate` follows from the CPU time a frame (`by_cpu`) and from the one worker that runs the model (`by_worker`).
+    `estimate` follows from the CPU time a frame (`by_cpu`) and from how many pictures the model serves (`by_worker`).
     `held`: the most that were run and held; `confirmed`: one more was run and did not. `bound`: what is used up
     first. `cpu_per_camera`: cores, of the most that held (else of the first). `memory_per_camera_mib`: what each more
     of them takes.

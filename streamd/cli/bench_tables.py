@@ -85,7 +85,7 @@ def _trials(cameras: Cameras) -> Table:
 def _answer(cameras: Cameras, cores: int) -> Iterator[tuple[str, str]]:
     one_more = ", one more did not" if cameras.confirmed else ""
     yield "this box holds", f"{cameras.held} of these cameras as they were run{one_more}"
-    limits = f"{cores} cores are enough for {cameras.by_cpu:.1f}, the one worker for {cameras.by_worker:.1f}"
+    limits = f"{cores} cores are enough for {cameras.by_cpu:.1f}, the model for {cameras.by_worker:.1f}"
     yield "estimate", f"{cameras.estimate}: {limits}"
     yield "bound", f"{cameras.bound} is used up first"
     memory = cameras.memory_per_camera_mib
