@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import time
 from pathlib import Path
 
 from streamd.core.errors import StreamdError
@@ -46,8 +47,9 @@ def _thread_cpu_ns(number: int) -> int:
 
 
 def process_cpu_s(pid: int) -> float:
-    """CPU seconds so far of a process, its ended threads included; in steps of 0.01."""
-    return _stat_cpu_ns(Path(f"/proc/{pid}/stat")) / NS_PER_S
+    """CPU seconds so far of a process, its ended threads included. Raises OSError when there is none."""
+    # The clock that clock_getcpuclockid(3) names, which Python does not have: finer than the 0.01 s of /proc.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _stat_cpu_ns(path: Path) -> int:
