@@ -8,8 +8,8 @@
 own: CPU time a frame of 64x64 with a model that does nothing, offline and in a daemon, and beside it what libav and
 ONNX Runtime take for that alone. engine: pictures a second through the offline path, its source always the same
 picture in memory, against as many threads that only run the session. decode: clips through the path into a model that
-does nothing, against as many threads that only decode with PyAV. hostile: how long a picture takes to decode with a thread
-of pure Python beside it, against without. Prints JSON.
+does nothing, against as many threads that only decode with PyAV. hostile: how long a picture takes to decode with a
+thread of pure Python beside it, against without. Prints JSON.
 """
 
 from __future__ import annotations
