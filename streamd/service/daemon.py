@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -101,6 +102,9 @@ class Daemon:
         """
         # Many threads hand the GIL to each other for moments: the default of 5 ms makes each of them late.
         sys.setswitchinterval(0.0002)
+        # A full collection halts all threads while it looks at every object there is, nearly all of them modules and
+        # their like. Before the streams: what belongs to one of them has to go with it.
+        gc.freeze()
         for config in self._config.streams:
             if config.enabled:
                 self._succession.model.rules(config)
@@ -115,6 +119,7 @@ class Daemon:
             finally:
                 self._hang_ups.nudge = lambda: None
                 self._stop(crew, signals)
+                gc.unfreeze()
         if isinstance(crew.failure, StreamdError):
             raise CrashError(self._redact(f"{crew.failed_thread}: {crew.failure}")) from crew.failure
         if crew.failure is not None:
