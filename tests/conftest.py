@@ -1,4 +1,4 @@
-"""What all tests share: the policy on skips."""
+"""What all tests share: the policy on skips, and on measuring."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def _forbidden_skips(reporter: pytest.TerminalReporter) -> list[str]:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker a core: with one more, daemons wait for the processor while tests look at their clocks."""
     return os.cpu_count() or 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Figures taken beside other tests are none: pytest-benchmark would drop them with a warning at the very end."""
+    if config.getoption("benchmark_enable") and config.getoption("dist") != "no":
+        raise pytest.UsageError("benchmarks measure nothing beside other tests; add -n 0")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,6 +19,7 @@ from streamd.pipeline.outbox import Outbox, Result
 Note = wire.EventMessage | wire.StatusMessage
 _SEND_QUEUE = 1000  # messages a subscriber may lag before it loses some (countable by `seq`)
 _POLL_MS = 1000
+_TURNS = 20  # looks at the outbox between two looks at the subscribers
 _GREETED = 100  # subscriptions in a turn: whoever asks without end must not keep results from the others
 
 
@@ -108,11 +109,8 @@ class Publisher:
             door.register(poller)
         poller.register(socket_, zmq.POLLIN)
         poller.register(self._wake.fileno(), zmq.POLLIN)
-        items: list[Result | Note] | None = []
         while True:
-            # The outbox may have been closed while its last items were taken, and that wake-up is spent:
-            # after anything was sent it is looked at again at once.
-            ready = dict(poller.poll(0 if items else _POLL_MS))
+            ready = dict(poller.poll(_POLL_MS))
             self.beat_ns = now_ns()
             if self._wake.fileno() in ready:
                 # Cleared before taking: a post in between wakes again, it is never missed.
@@ -123,11 +121,18 @@ class Publisher:
                 door.attend()
                 if door.holds_a_stranger():
                     return False
-            items = self._outbox.take(0)
-            if items is None:
-                return True
-            for item in items:
-                self._send(socket_, item)
+            # The wake-up is spent: what was posted, or closed, since then is found by looking again. But only so
+            # often, since subscribers wait too; then the poll must not sleep.
+            for _ in range(_TURNS):
+                items = self._outbox.take(0)
+                if items is None:
+                    return True
+                if not items:
+                    break
+                for item in items:
+                    self._send(socket_, item)
+            else:
+                self._wake()
 
     def _send(self, socket_: zmq.Socket[bytes], item: Result | Note) -> None:
         if isinstance(item, Result):

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from streamd.cli import check, demo, detect, inspect, keys, probe, run, service, tail
+from streamd.cli import bench, build, check, demo, detect, inspect, keys, probe, run, service, tail
 from streamd.core.errors import StreamdError
 
 # Plain help: typer's rich help would triple the time of `streamd --help`.
@@ -28,10 +28,12 @@ _VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "detect": detect.detect,
     "run": run.run,
+    "build": build.build,
     "check": check.check,
     "inspect": inspect.inspect,
     "probe": probe.probe,
     "tail": tail.tail,
+    "bench": bench.bench,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)

@@ -25,12 +25,13 @@ def check(
 
     from streamd.core.errors import StreamdError
     from streamd.service import document, inspection
-    from streamd.service.config import json_schema
     from streamd.service.configured import describe_configured, known_names, rules_of
     from streamd.service.faults import ConfigFaultsError
     from streamd.service.loading import read
 
     if schema:
+        from streamd.service.schema import json_schema
+
         print(json.dumps(json_schema(), indent=2))
         return
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,13 +27,13 @@ from streamd.core.errors import UsageError
 from streamd.core.secrets import Redactor
 from streamd.core.timing import Stage, StageTimes
 from streamd.models.description import Description
-from streamd.models.engines import default_folder
 from streamd.models.selection import Rules
-from streamd.models.session import Provider, RuntimeOptions
+from streamd.models.session import Provider
 from streamd.service import logging, offline
+from streamd.service.configured import offline_options
 from streamd.service.movie import Movies
 from streamd.service.outputs import CsvRows, JsonLines, LineFile, Sink, refuse_overlaps
-from streamd.service.start import open_detector
+from streamd.service.start import open_detector, tell_of
 from streamd.service.tally import Tally
 from streamd.sources import SourceRequest
 from streamd.sources.address import path_of, scheme_of
@@ -42,8 +41,6 @@ from streamd.sources.address import path_of, scheme_of
 if TYPE_CHECKING:
     from streamd.bus import wire
     from streamd.cli.detect import Outputs
-
-_GPU_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,10 @@ def execute(job: Job, stop: Stop) -> int:
                 f"streamd: {escape(job.description.name)}: {escape(job.description.input_reason)}",
                 soft_wrap=True,
             )
-        detector, _warm_ms = stack.enter_context(open_detector(job.description, _runtime(job)))
+        tell_of(job.description)
+        detector, _warm_ms = stack.enter_context(
+            open_detector(job.description, offline_options(job.providers, job.fallback))
+        )
         stop.begin()
         run = offline.OfflineRun(
             detector,
@@ -99,17 +99,6 @@ def execute(job: Job, stop: Stop) -> int:
     if stop.signal is not None:
         return 128 + stop.signal
     return 0 if offline.complete(ends, len(job.requests)) else 1
-
-
-def _runtime(job: Job) -> RuntimeOptions:
-    return RuntimeOptions(
-        providers=job.providers,
-        fallback=job.fallback,
-        precision="fp16",
-        device=0,
-        cache_dir=default_folder(os.environ),  # they alone say where caches belong
-        batch_limit=_GPU_BATCH,
-    )
 
 
 def _sinks(job: Job, stack: ExitStack) -> tuple[list[Sink], Movies | None]:

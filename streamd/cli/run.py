@@ -65,10 +65,9 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, ou
 
     from streamd.service.configured import describe_configured, runtime_options
     from streamd.service.daemon import Daemon
-    from streamd.service.fleet import RunningModel
     from streamd.service.host import Host
     from streamd.service.inspection import exposures, keyring_of
-    from streamd.service.start import build_detector
+    from streamd.service.start import open_for_service
     from streamd.service.systemd import Notifier
 
     for line in exposures(settings):
@@ -81,10 +80,10 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, ou
             logger.warning("{}", line)
     notifier = Notifier(os.environ, redact)  # systemd names its socket and the watchdog there
     model = describe_configured(settings.model)
-    options = runtime_options(settings.runtime, settings.batch)
-    with build_detector(model, options, notifier.building) as (detector, warm_ms):
+    options = runtime_options(settings)
+    with open_for_service(model, options, notifier.building) as running:
         host = Host(path, redact, hang_ups, notifier, keyring, output)
-        daemon = Daemon(settings, RunningModel(detector, warm_ms), host)
+        daemon = Daemon(settings, running, host)
         try:
             daemon.run()
         finally:

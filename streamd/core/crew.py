@@ -27,7 +27,7 @@ class Crew:
         self._lock = threading.Lock()  # guards `_threads`, `failure` and `failed_thread`
         self._threads: dict[str, threading.Thread] = {}
 
-    def start(self, name: str, target: Callable[[], None]) -> None:
+    def start(self, name: str, target: Callable[[], object]) -> None:
         """Run `target` in a thread of this name; the name must be free."""
         thread = threading.Thread(target=self._run, args=(name, target), name=name)
         with self._lock:
@@ -64,7 +64,7 @@ class Crew:
             thread.join(deadline.left_s())
         return not any(thread.is_alive() for thread in threads)
 
-    def _run(self, name: str, target: Callable[[], None]) -> None:
+    def _run(self, name: str, target: Callable[[], object]) -> None:
         try:
             target()
         except Exception as error:  # noqa: BLE001 - the one place: any crash must end the process, in order

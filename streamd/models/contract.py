@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -42,6 +42,15 @@ class InputContract:
     fit: Fit
     fill: int
 
+    def gain_and_shift(self) -> tuple[Floats, Floats]:
+        """The same as value = pixel * gain + shift: float32 [3] each, per channel in `order`."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return (self.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def of_bytes(self) -> InputContract:
+        """The same picture left as it is, 0 to 255: for an input whose model scales by itself."""
+        return replace(self, scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
 
 @dataclass(frozen=True, slots=True)
 class InputShape:
@@ -76,6 +85,15 @@ class Placement:
     offset_y: float
     width: int = 0
     height: int = 0
+    scale: Floats = field(init=False, repr=False, compare=False)
+    """float32 [2]: the scales of x and y."""
+    offset: Floats = field(init=False, repr=False, compare=False)
+    """float32 [2]: the offsets of x and y."""
+
+    def __post_init__(self) -> None:
+        # Made once for a source, not for each of its pictures.
+        object.__setattr__(self, "scale", np.array([self.scale_x, self.scale_y], np.float32))
+        object.__setattr__(self, "offset", np.array([self.offset_x, self.offset_y], np.float32))
 
 
 @dataclass(slots=True)

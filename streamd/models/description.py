@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from streamd.core.errors import ConfigError, MissingFileError, ModelError
-from streamd.models.contract import Array, Fit, Graph, Head, InputContract, Order
+from streamd.models.contract import Fit, Graph, Head, InputContract, Order
 from streamd.models.graph import read_graph
 from streamd.models.labels import Labels, labels_of
 from streamd.models.metadata import is_ultralytics
@@ -59,18 +58,13 @@ class Description:
             f"labels: {self.labels_reason}",
         )
 
-    def feeds(self, batch: Array) -> dict[str, Array]:
-        """All inputs of the session for a prepared batch [n, ...].
 
-        Target sizes, where the model wants them, are the input's own (width, height): boxes then come out in
-        input pixels, as every head gives them.
-        """
-        feeds: dict[str, Array] = {self.graph.input.name: batch}
-        size = (self.graph.input.width, self.graph.input.height)
-        for tensor in self.graph.inputs:
-            if tensor.name != self.graph.input.name:
-                feeds[tensor.name] = np.tile(np.array(size, np.dtype(tensor.dtype)), (len(batch), 1))
-        return feeds
+def is_current(description: Description) -> bool:
+    """Whether the model's files still hold what was described. Reads them."""
+    try:
+        return _sha256(description.graph.files) == description.sha256
+    except MissingFileError:
+        return False
 
 
 def describe(
@@ -113,17 +107,13 @@ def describe(
 def _input(found: Found, graph: Graph, wanted: str | InputContract) -> tuple[InputContract, bool, str]:
     """The contract, whether it is known, and from where."""
     contract, known, reason = _contract(found, graph, wanted)
-    if graph.input.dtype != np.uint8 or (contract.scale, contract.mean, contract.std) == (
-        1.0,
-        (0.0,) * 3,
-        (1.0,) * 3,
-    ):
+    plain = contract.of_bytes()
+    if graph.input.dtype != np.uint8 or contract == plain:
         return contract, known, reason
     if isinstance(wanted, InputContract):
         raise ConfigError(
             "input: the model takes uint8, so scale must be 1, mean 0 and std 1: it does them itself"
         )
-    plain = dataclasses.replace(contract, scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     return plain, known, f"{reason}; uint8: values stay 0 to 255"
 
 

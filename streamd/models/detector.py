@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Sequence
 
 import numpy as np
 
 from streamd.models.contract import Array, Detections, Placement
 from streamd.models.description import Description
+from streamd.models.running import Session
 from streamd.models.selection import Rules, select
-from streamd.models.session import Session
+from streamd.models.shapes import feeds
 
 
 class Detector:
-    """Runs pictures through a session and reads objects from its outputs. One thread at a time.
+    """Runs pictures through a session and reads objects from its outputs. `runs` threads at a time.
 
     `limit` is the largest batch: at most what the model fixes, or what the session has proven.
     """
 
     def __init__(self, description: Description, session: Session, limit: int) -> None:
-        shape = description.graph.input
         self.description = description
         self.labels = description.labels
         self.name = description.name
         self.limit = limit
+        self.input = session.graph.input
+        """The input that pictures are prepared for: the model's own, or a uint8 one that was joined to it."""
+        joined = self.input.dtype != description.graph.input.dtype
+        self.contract = description.contract.of_bytes() if joined else description.contract
+        """What that input wants."""
         self._session = session
         # A model with a fixed batch gets it whole, whatever is in its last rows.
-        self._rows = shape.batch
-        self._buffer = np.zeros((shape.batch or limit, *shape.picture), shape.dtype)
+        self._in_place = session.staging is None
+        self._buffers: queue.SimpleQueue[Array] = queue.SimpleQueue()
+        for _ in range(session.runs):
+            staging = session.staging
+            if staging is None:
+                staging = np.zeros((session.rows(limit), *self.input.picture), self.input.dtype)
+            self._buffers.put(staging)
+
+    @property
+    def runs(self) -> int:
+        """How many `run` may go on side by side."""
+        return self._session.runs
+
+    @property
+    def at_once(self) -> int:
+        """The most pictures that can be in the model at a time."""
+        return self.limit * self.runs
 
     @property
     def provider(self) -> str:
         """What really runs: ONNX Runtime's name of the provider."""
         return self._session.provider
+
+    def takes_pictures_of(self, other: Detector) -> bool:
+        """Whether what was prepared for the other one is good for this one: another session of the same model."""
+        return (self.input, self.contract) == (other.input, other.contract)
 
     def close(self) -> None:
         """Free the model and its memory. Not while another thread runs it."""
@@ -43,22 +68,26 @@ class Detector:
 
         Raises ModelError. Blocks for one inference.
         """
-        shape = self.description.graph.input
-        outputs = self.run([np.zeros(shape.picture, shape.dtype)])
+        outputs = self.run([np.zeros(self.input.picture, self.input.dtype)])
         self.description.head.decode(outputs, 0, np.zeros(len(self.labels), np.float32))
 
     def run(self, pictures: Sequence[Array]) -> list[Array]:
         """The session's outputs for 1 to `limit` prepared pictures. Blocks for one inference, GIL released.
 
-        A single picture runs where it lies; several are copied into the batch.
+        They are valid until the next run. On the CPU a single picture runs where it lies; else pictures are copied
+        into the batch, whose rows beyond them keep what they held.
         """
-        if len(pictures) == 1 and self._rows in (None, 1):
-            batch = pictures[0][np.newaxis]
-        else:
-            batch = self._buffer[: self._rows or len(pictures)]
+        rows = self._session.rows(len(pictures))
+        if rows == 1 and self._in_place:
+            return self._session.run(feeds(self._session.graph, pictures[0][np.newaxis]))
+        buffer = self._buffers.get()
+        try:
+            batch = buffer[:rows]
             for row, picture in enumerate(pictures):
                 batch[row] = picture
-        return self._session.run(self.description.feeds(batch))
+            return self._session.run(feeds(self._session.graph, batch))
+        finally:
+            self._buffers.put(buffer)
 
     def read(
         self, outputs: Sequence[Array], row: int, placement: Placement, size: tuple[int, int], rules: Rules

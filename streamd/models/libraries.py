@@ -91,10 +91,15 @@ def tensorrt_version() -> str:
 def cuda_runtime_version() -> int:
     """The CUDA runtime that is loaded, 13000 for 13.0. Raises LibraryError."""
     version = ctypes.c_int()
-    code = _loaded("libcudart.so.13").cudaRuntimeGetVersion(ctypes.byref(version))
+    code = cuda_runtime().cudaRuntimeGetVersion(ctypes.byref(version))
     if code != 0:
         raise LibraryError(f"the CUDA runtime does not tell its version (error {code})")
     return version.value
+
+
+def cuda_runtime() -> ctypes.CDLL:
+    """The CUDA runtime that is loaded, the one that ONNX Runtime uses. Raises LibraryError."""
+    return _loaded("libcudart.so.13")
 
 
 def _loaded(soname: str) -> ctypes.CDLL:

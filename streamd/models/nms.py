@@ -29,7 +29,7 @@ def suppress(boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], iou: f
 
 def ranking(scores: Floats) -> NDArray[np.intp]:
     """Indices of at most `MOST` best scores, best first; equal scores keep their order."""
-    return np.argsort(-scores, kind="stable")[:MOST]
+    return (-scores).argsort(kind="stable")[:MOST]
 
 
 def _greedy(boxes: Floats, iou: float) -> NDArray[np.bool_]:

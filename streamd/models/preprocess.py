@@ -19,9 +19,7 @@ class Letterbox:
     def __init__(self, contract: InputContract, shape: InputShape) -> None:
         self._contract = contract
         self._shape = shape
-        scale, mean, std = contract.scale, np.array(contract.mean), np.array(contract.std)
-        self._gain: Floats = (scale / std).astype(np.float32)
-        self._shift: Floats = (-mean / std).astype(np.float32)
+        self._gain, self._shift = contract.gain_and_shift()
         self._identity = bool(np.all(self._gain == 1) and np.all(self._shift == 0))
         self._tables = _tables(contract, shape.dtype)
         self._placed: tuple[tuple[int, int, Fraction | None], Placement] | None = None
@@ -45,14 +43,18 @@ class Letterbox:
         Allocates no arrays once warm for 8-bit YUV pictures of one size.
         """
         placement = self.place(picture.width, picture.height, picture.sar)
-        if placement != previous:
+        if placement is not previous and placement != previous:
             self._fill(pixels)
         height, width = placement.height, placement.width
         left, top = int(placement.offset_x), int(placement.offset_y)
         rows, columns = slice(top, top + height), slice(left, left + width)
         if self._shape.channels_first:
-            for index, plane in enumerate(self._resizer.planes(picture, height, width)):
-                self._write_plane(plane, pixels[index, rows, columns], index)
+            targets = [pixels[channel, rows, columns] for channel in range(3)]
+            if self._identity and pixels.dtype == np.uint8:
+                self._resizer.write_planes(picture, targets)
+            else:
+                for index, plane in enumerate(self._resizer.planes(picture, height, width)):
+                    self._write_plane(plane, targets[index], index)
         else:
             self._write_interleaved(self._resizer.interleaved(picture, height, width), pixels[rows, columns])
         return placement

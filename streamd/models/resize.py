@@ -6,6 +6,7 @@ BGR picture (tests/support/letterbox_race.py measures it); tests/models/test_pre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import av
@@ -41,6 +42,15 @@ class Resizer:
         self._scratch: dict[str, Pixels] = {}
         self._halved: _Halved | None = None
 
+    def write_planes(self, picture: Picture, targets: Sequence[Pixels]) -> None:
+        """As `planes`, into three arrays of one size: uint8 [height, width], pixels of a line side by side."""
+        height, width = targets[0].shape
+        if picture.layout is Layout.GRAY or picture.rotation or _may_halve_chroma(picture, (height, width)):
+            for target, plane in zip(targets, self.planes(picture, height, width), strict=True):
+                np.copyto(target, plane)
+        else:
+            _split(self._coloured(picture, (height, width)), targets)
+
     def planes(self, picture: Picture, height: int, width: int) -> list[Pixels]:
         """Three channels in the model's order, uint8 [height, width] each; of a grey picture one, thrice.
 
@@ -55,7 +65,7 @@ class Resizer:
             channels = [red, green, blue] if self._order is Order.RGB else [blue, green, red]
         else:
             channels = [self._memory(f"channel{index}", stored) for index in range(3)]
-            cv2.split(self._coloured(picture, stored), channels)
+            _split(self._coloured(picture, stored), channels)
         return [
             self._upright(channel, picture, f"channel{index}_up") for index, channel in enumerate(channels)
         ]
@@ -181,6 +191,11 @@ def _view(plane: VideoPlane, size: tuple[int, int]) -> Pixels:
     """A view of the first bytes of a plane's lines: uint8 [height, bytes]. It keeps the frame alive."""
     lines = np.frombuffer(cast(memoryview, plane), np.uint8).reshape(-1, plane.line_size)
     return lines[: size[0], : size[1]]
+
+
+def _split(coloured: Pixels, targets: Sequence[Pixels]) -> None:
+    for target, channel in zip(targets, cv2.split(coloured, targets), strict=True):
+        into(target, channel)
 
 
 def _scale(plane: Pixels, target: Pixels, how: int = cv2.INTER_LINEAR) -> Pixels:

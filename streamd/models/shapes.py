@@ -1,4 +1,4 @@
-"""The shapes that a model's inputs take for a number of pictures, and feeds to warm it up with."""
+"""The shapes that a model's inputs take for a number of pictures, and what all of them are fed with."""
 
 from __future__ import annotations
 
@@ -38,3 +38,17 @@ def black(graph: Graph, batch: int) -> dict[str, Array]:
             filled = graph.input.width if np.issubdtype(dtype, np.integer) else 1
             feeds[tensor.name] = np.full(shape, filled, dtype)
     return feeds
+
+
+def feeds(graph: Graph, batch: Array) -> dict[str, Array]:
+    """All inputs of the session for a prepared batch [n, ...].
+
+    Target sizes, where the model wants them, are the input's own (width, height): boxes then come out in
+    input pixels, as every head gives them.
+    """
+    found: dict[str, Array] = {graph.input.name: batch}
+    size = (graph.input.width, graph.input.height)
+    for tensor in graph.inputs:
+        if tensor.name != graph.input.name:
+            found[tensor.name] = np.tile(np.array(size, np.dtype(tensor.dtype)), (len(batch), 1))
+    return found

@@ -18,6 +18,10 @@ table below is read by a test, which compares it with what is handed over.
 
 The shapes are handed over only for a model with a free dimension. Without them TensorRT learns the shapes
 that it meets, and builds the engine again, for minutes, in the middle of service.
+
+A context model is one node that names the engine's file: a session made from it parses and optimises nothing. It is
+written only while an engine is built, and only of use when TensorRT runs the whole graph. So the build tries it, and
+whatever is wrong with it, the engine is used without one. None of this has run yet either.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from pathlib import Path
 
 from streamd.models.contract import Graph
 from streamd.models.shapes import is_free, shape_of
+
+CONTEXT = "model_ctx.onnx"
 
 
 def profile(graph: Graph, batch: int) -> str:
@@ -60,6 +66,20 @@ def tensorrt_options(
         options["trt_profile_opt_shapes"] = profile(graph, largest)
         options["trt_profile_max_shapes"] = profile(graph, largest)
     return options
+
+
+def writing_context(options: dict[str, str], engines: Path) -> dict[str, str]:
+    """The same, and a context model is written as `CONTEXT` beside the engine.
+
+    The engine's folder is then relative to the context model's, and so stands in it: both may be moved together.
+    """
+    return {
+        **options,
+        "trt_engine_cache_path": "",
+        "trt_dump_ep_context_model": "1",
+        "trt_ep_context_file_path": str(engines / CONTEXT),
+        "trt_ep_context_embed_mode": "0",
+    }
 
 
 def without_paths(options: dict[str, str]) -> dict[str, str]:

@@ -41,56 +41,71 @@ class Outbox(Generic[E]):
     def __init__(self, capacity: int, wake: Callable[[], None] = lambda: None) -> None:
         self._capacity = capacity
         self._wake = wake
-        self._condition = threading.Condition()  # guards the queue, the counts and `_closed`
+        self._lock = threading.Lock()  # guards the queue, the counts and `_closed`
+        self._room = threading.Condition(self._lock)  # the worker waits for it
+        self._arrived = threading.Condition(self._lock)  # the consumer waits for it
         self._queue: deque[Result | E] = deque()
         self._results = 0
+        self._wanted = 1
         self._closed = False
         self.notes_lost = 0
 
     def wait_for_room(self) -> bool:
         """Block until a result can be posted; False when the outbox is closed. For the worker only."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._results < self._capacity or self._closed)
+        with self._lock:
+            if self._results >= self._capacity and not self._closed:
+                self._room.wait_for(lambda: self._results < self._capacity or self._closed)
             return not self._closed
 
     def post(self, result: Result) -> None:
         """Add a result; the caller has waited for room."""
-        self._add(result)
-
-    def note(self, note: E) -> None:
-        """Add an event or a status; never blocks. When 1024 wait, nobody listens: the oldest note is lost."""
-        self._add(note)
-
-    def _add(self, item: Result | E) -> None:
-        with self._condition:
-            if self._closed and not isinstance(item, Result):
-                return
-            was_empty = not self._queue
-            if isinstance(item, Result):
-                self._results += 1
-            elif len(self._queue) - self._results >= _NOTES_KEPT:
-                self.notes_lost += 1
-                self._queue.remove(next(note for note in self._queue if not isinstance(note, Result)))
-            self._queue.append(item)
-            self._condition.notify_all()
+        with self._lock:
+            self._results += 1
+            was_empty = self._add(result)
         if was_empty:
             self._wake()
 
-    def take(self, timeout_s: float) -> list[Result | E] | None:
-        """Everything that waits, oldest first; blocks at most `timeout_s`. None when closed and empty."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._queue or self._closed, timeout_s)
-            if not self._queue and self._closed:
-                return None
+    def note(self, note: E) -> None:
+        """Add an event or a status; never blocks. When 1024 wait, nobody listens: the oldest note is lost."""
+        with self._lock:
+            if self._closed:
+                return
+            if len(self._queue) - self._results >= _NOTES_KEPT:
+                self.notes_lost += 1
+                self._queue.remove(next(note for note in self._queue if not isinstance(note, Result)))
+            was_empty = self._add(note)
+        if was_empty:
+            self._wake()
+
+    def _add(self, item: Result | E) -> bool:
+        """Whether it is the only one."""
+        self._queue.append(item)
+        if len(self._queue) >= self._wanted:
+            self._arrived.notify()
+        return len(self._queue) == 1
+
+    def take(self, timeout_s: float, at_least: int = 1) -> list[Result | E] | None:
+        """Everything that waits, oldest first; None when closed and empty.
+
+        Blocks at most `timeout_s`, until something is there, or, if there was nothing, `at_least` so many.
+        """
+        with self._lock:
+            if not self._queue and not self._closed and timeout_s:
+                self._wanted = at_least
+                self._arrived.wait_for(lambda: len(self._queue) >= self._wanted or self._closed, timeout_s)
+            if not self._queue:
+                return None if self._closed else []
             items = list(self._queue)
             self._queue.clear()
+            if self._results >= self._capacity:
+                self._room.notify()
             self._results = 0
-            self._condition.notify_all()
             return items
 
     def close(self) -> None:
         """No more posts: the consumer gets what is there, then None."""
-        with self._condition:
+        with self._lock:
             self._closed = True
-            self._condition.notify_all()
+            self._room.notify_all()
+            self._arrived.notify_all()
         self._wake()

@@ -1,7 +1,12 @@
-"""Bounded rings between the decoders and the worker: one per stream, one condition for all."""
+"""Bounded rings between the decoders and the worker: one per stream, one lock for all, held for moments.
+
+Each side sleeps until it has something worth waking for: a wake-up costs more than all else that is done for a small
+frame. No step depends on how many streams there are.
+"""
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import deque
 
@@ -10,28 +15,32 @@ from streamd.pipeline.ledger import Drop
 
 
 class Ring:
-    """The waiting frames of one stream. Made by `Rings.add`; its condition is shared with all others."""
+    """The waiting frames of one stream. Made by `Rings.add`."""
 
-    def __init__(self, lane: Lane, capacity: int, condition: threading.Condition) -> None:
+    def __init__(self, lane: Lane, capacity: int, rings: Rings) -> None:
         self.lane = lane
         self._capacity = capacity
-        self._condition = condition
+        self._rings = rings
+        self._lock = rings._lock
+        self._room = threading.Condition(self._lock)  # this ring's decoder waits for room
         self._frames: deque[Frame] = deque()
+        self._listed = False
+        """Whether it is in one of the worker's two queues."""
         self._closed = False
         self._refusal = Drop.SHUTDOWN
 
     def put_newest_wins(self, frame: Frame) -> None:
         """Add a frame; the oldest waiting one is dropped (`ring_full`) when there is no room. Never blocks."""
-        oldest = None
-        with self._condition:
-            if self._closed:
-                refused = True
-            else:
-                refused = False
+        oldest, wakes = None, False
+        with self._lock:
+            refused = self._closed
+            if not refused:
                 if len(self._frames) >= self._capacity:
                     oldest = self._frames.popleft()
-                self._frames.append(frame)
-                self._condition.notify_all()
+                    self._rings._waiting -= 1
+                wakes = self._add(frame)
+        if wakes:
+            self._rings._tokens.put(None)
         if refused:
             frame.drop(self._refusal)
         elif oldest is not None:
@@ -39,102 +48,156 @@ class Ring:
 
     def put_wait_for_room(self, frame: Frame) -> None:
         """Add a frame; blocks while the ring is full. Dropped (`shutdown`, `removed`) when the ring is closed."""
-        with self._condition:
-            while len(self._frames) >= self._capacity and not self._closed:
-                self._condition.wait()
-            closed = self._closed
-            if not closed:
-                self._frames.append(frame)
-                self._condition.notify_all()
-        if closed:
+        rings, wakes = self._rings, False
+        with self._lock:
+            if len(self._frames) >= self._capacity and not self._closed:
+                # Once it sleeps it is woken when half of the ring is free, not for every single frame; or when the
+                # worker would sleep.
+                rings._full.append(self)
+                self._room.wait_for(lambda: self._closed or self._has_much_room())
+                rings._full.remove(self)
+            refused = self._closed
+            if not refused:
+                wakes = self._add(frame)
+        if wakes:
+            rings._tokens.put(None)
+        if refused:
             frame.drop(self._refusal)
 
     def resize(self, capacity: int) -> None:
         """Hold so many from now on. What waits beyond that is taken, or makes way when the next one comes."""
-        with self._condition:
+        with self._lock:
             self._capacity = capacity
-            self._condition.notify_all()
+            self._room.notify_all()
+
+    def _add(self, frame: Frame) -> bool:
+        """Whether the worker is to be woken, which needs no lock."""
+        self._frames.append(frame)
+        rings = self._rings
+        rings._waiting += 1
+        if not self._listed:
+            rings._list(self)
+        return rings._waiting >= rings._wanted and rings._rouse()
+
+    def _has_much_room(self) -> bool:
+        least = self._capacity - 1 if self._rings._idle else self._capacity // 2
+        return len(self._frames) <= least
 
     def __len__(self) -> int:
         return len(self._frames)
 
 
 class Rings:
-    """All rings, and the worker's fair view of them."""
+    """All rings, and the worker's fair view of them. One thread at a time may `take`."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()  # guards every ring and the two fields below
-        self._rings: list[Ring] = []
+        self._lock = threading.Lock()  # guards every ring and the fields below, but the tokens
+        self._rings: set[Ring] = set()
+        self._urgent: deque[Ring] = deque()
+        """Rings with frames, whoever was served longest ago first."""
+        self._patient: deque[Ring] = deque()
+        """Those that get what the others leave."""
+        self._full: list[Ring] = []
+        """Rings whose decoder waits for room."""
+        self._waiting = 0
+        """Frames in all rings."""
+        self._wanted = 1
+        """How many of them the worker waits for, when it waits."""
+        self._idle = False
+        """Whether it waits: whoever ends that owes it a token."""
         self._closed = False
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def add(self, lane: Lane, capacity: int) -> Ring:
         """A new ring, served from now on."""
-        ring = Ring(lane, capacity, self._condition)
-        with self._condition:
+        ring = Ring(lane, capacity, self)
+        with self._lock:
             ring._closed = self._closed
-            self._rings.append(ring)
+            self._rings.add(ring)
         return ring
 
     def remove(self, ring: Ring, reason: Drop) -> None:
         """Close one ring and drop what waits in it; a decoder that still puts has its frames dropped."""
-        with self._condition:
+        with self._lock:
             ring._closed, ring._refusal = True, reason
-            frames = list(ring._frames)
-            ring._frames.clear()
-            if ring in self._rings:
-                self._rings.remove(ring)
-            self._condition.notify_all()
+            frames = self._emptied(ring)
+            self._rings.discard(ring)
         for frame in frames:
             frame.drop(reason)
 
     def close(self, *, drain: bool) -> None:
         """No frame is taken in any more. What waits is still handed out (`drain`), or dropped (`shutdown`)."""
         frames: list[Frame] = []
-        with self._condition:
+        with self._lock:
             self._closed = True
             for ring in self._rings:
                 ring._closed = True
+                ring._room.notify_all()
                 if not drain:
-                    frames.extend(ring._frames)
-                    ring._frames.clear()
-            self._condition.notify_all()
+                    frames += self._emptied(ring)
+            wakes = self._rouse()
+        if wakes:
+            self._tokens.put(None)
         for frame in frames:
             frame.drop(Drop.SHUTDOWN)
 
-    def take(self, limit: int, timeout_s: float, *, fill: bool = False) -> list[Frame] | None:
+    def take(self, limit: int, timeout_s: float, *, fill: int = 0) -> list[Frame] | None:
         """Up to `limit` frames, fairly over the streams; each stream's own order is kept.
 
         Blocks until there is a frame, at most `timeout_s`: [] then. None when closed and empty: the end.
         With `fill` it waits, however long, until `limit` frames are there or the rings are closed, so that the
-        batches of an offline run do not depend on timing.
+        batches of an offline run do not depend on timing; and if it has to wait at all, until `fill` are there.
         """
-        wanted = limit if fill else 1
-        with self._condition:
-            ready = self._condition.wait_for(
-                lambda: self._closed or self._waiting() >= wanted, None if fill else timeout_s
-            )
-            frames = self._pick(limit) if ready else []
-            if frames:
-                self._condition.notify_all()
-            elif self._closed:
-                return None
-            return frames
+        with self._lock:
+            if self._waiting >= (limit if fill else 1) or self._closed:
+                return self._picked(limit)
+            self._wanted = max(limit, fill) if fill else 1
+            self._idle = True
+            for ring in self._full:
+                if ring._has_much_room():
+                    ring._room.notify()
+        try:
+            self._tokens.get(timeout=None if fill else timeout_s)
+        except queue.Empty:
+            with self._lock:
+                owed, self._idle = not self._idle, False
+            if owed:
+                self._tokens.get()
+        with self._lock:
+            return self._picked(limit)
 
-    def _waiting(self) -> int:
-        return sum(len(ring._frames) for ring in self._rings)
+    def _rouse(self) -> bool:
+        """Whether the caller owes the worker a token, to be put when the lock is free again."""
+        owed, self._idle = self._idle, False
+        return owed
 
-    def _pick(self, limit: int) -> list[Frame]:
+    def _list(self, ring: Ring) -> None:
+        ring._listed = True
+        (self._urgent if ring.lane.urgent else self._patient).append(ring)
+
+    def _emptied(self, ring: Ring) -> list[Frame]:
+        frames = list(ring._frames)
+        ring._frames.clear()
+        self._waiting -= len(frames)
+        ring._room.notify_all()
+        return frames
+
+    def _picked(self, limit: int) -> list[Frame] | None:
         """Round robin, one frame a stream and turn; streams that may wait only get what the others leave."""
+        if not self._waiting:
+            return None if self._closed else []
         picked: list[Frame] = []
-        for urgent in (True, False):
-            rings = [ring for ring in self._rings if ring.lane.urgent is urgent and ring._frames]
+        for rings in (self._urgent, self._patient):
             while rings and len(picked) < limit:
-                for ring in rings[: limit - len(picked)]:
+                ring = rings.popleft()
+                ring._listed = False
+                if ring._frames:  # else it was emptied in the meantime
                     picked.append(ring._frames.popleft())
-                    # Whoever was served goes to the end, so that the next batch starts with the others.
-                    self._rings.remove(ring)
-                    self._rings.append(ring)
-                rings = [ring for ring in rings if ring._frames]
-            if picked and urgent:
+                    self._waiting -= 1
+                    if ring in self._full and ring._has_much_room():
+                        ring._room.notify()
+                if ring._frames:
+                    self._list(ring)
+            if picked:
                 break
         return picked

@@ -46,7 +46,7 @@ class SlotPool:
         self._limit = limit
         self._made = 0
         self._free: list[Slot] = []
-        self._condition = threading.Condition()  # guards `_free` and `_made`; notified when a slot is free
+        self._condition = threading.Condition()  # guards the three above; notified when a slot is free
 
     def acquire(self, stop: threading.Event) -> Slot | None:
         """A slot to write into; waits while all are in use. None when `stop` was set meanwhile."""
@@ -63,6 +63,12 @@ class SlotPool:
                 return self._free.pop()
         shape = self.target.shape
         return Slot(np.zeros(shape.picture, shape.dtype), self.target.model, self._put_back)
+
+    def allow(self, limit: int) -> None:
+        """Make up to so many slots from now on; a pool never shrinks."""
+        with self._condition:
+            self._limit = max(self._limit, limit)
+            self._condition.notify_all()
 
     def in_use(self) -> int:
         """How many slots are out."""

@@ -1,25 +1,37 @@
-"""The worker thread: takes batches from the rings, runs the model, posts results."""
+"""The worker: takes batches from the rings, runs the model, posts results."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from streamd.core.timing import now_ns
+from streamd.models.contract import Array
 from streamd.models.detector import Detector
 from streamd.pipeline.lane import Frame
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
+from streamd.pipeline.turns import Turns
 
 _WAKE_S = 1.0
 
 
-class Worker:
-    """Owns the detector (session and batch buffer) while `run` runs; `run` is the body of thread `infer`.
+class _Batch(NamedTuple):
+    turn: int
+    frames: list[Frame]
+    detector: Detector
 
-    With `fill` every batch is full but the last: an offline run's batches then do not depend on timing.
+
+class Worker:
+    """Runs the model while its `threads` run; `run` is the body of each of them (`infer`, `infer/1`, ...).
+
+    A GPU has one. On the CPU several pictures run side by side, each on its own core, which serves more of them than
+    all cores on one picture do; the results are posted in the order in which the frames were taken.
+
+    With `fill` every batch is full but the last: an offline run's batches then do not depend on timing. It is the
+    number of frames to wait for when there are none.
     """
 
     def __init__(
@@ -28,9 +40,10 @@ class Worker:
         rings: Rings,
         outbox: Outbox[Any],
         *,
-        fill: bool = False,
+        fill: int = 0,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
+        """on_batch: called with the size of each batch, by one thread at a time."""
         self._detector = detector
         self._rings = rings
         self._outbox = outbox
@@ -38,66 +51,103 @@ class Worker:
         self._on_batch = on_batch
         self._model = 0
         self._next: tuple[Detector, int, Callable[[], None]] | None = None
+        self._rest: list[Frame] = []
+        """Taken already: of one number, a detector may take over whose batches are smaller."""
+        self._taking = (
+            threading.Lock()
+        )  # one thread at a time waits for frames; guards the detector, its number, `_rest`
+        self._turns = Turns()
+        self.threads = detector.runs
+        """How many threads are to run it. A detector that comes later gets no more of them."""
+        self._ending = threading.Lock()  # guards `_left`
+        self._left = self.threads
         self.beat_ns = now_ns()
-        """When the loop last turned: at least each second, also when idle, unless the model hangs."""
-        self.ended = threading.Event()
+        """When frames were last asked for: at least each second, also when idle, unless the model hangs."""
 
     def exchange(self, detector: Detector, model: int, adopted: Callable[[], None]) -> None:
         """Run this detector from the next batch on, for slots of this model's number. Never blocks.
 
-        `adopted` is called in between, in the worker's thread: the former detector is nobody's then. Frames made for
-        another model are dropped (`model_changed`).
+        `adopted` is called in between, in a thread of the worker: the former detector is nobody's then. Frames made
+        for another number are dropped (`model_changed`); with the same number every frame stays good.
         """
         self._next = (detector, model, adopted)
 
-    def run(self) -> None:
-        """Serve until the rings are closed and empty."""
+    def run(self) -> bool:
+        """Serve until the rings are closed and empty. Whether this was the last thread to end."""
         try:
+            while (batch := self._take()) is not None:
+                self._serve(batch)
+        except BaseException:
+            # Its turn will never be over.
+            self._turns.give_up()
+            raise
+        finally:
+            with self._ending:
+                self._left -= 1
+                last = not self._left
+        return last
+
+    def _take(self) -> _Batch | None:
+        with self._taking:
             while True:
-                frames = self._rings.take(self._detector.limit, _WAKE_S, fill=self._fill)
+                # No more at once than the detector can, also when another one had more threads.
+                self._turns.wait_until_left(self._detector.runs - 1)
+                frames = self._rest or self._rings.take(self._detector.limit, _WAKE_S, fill=self._fill)
                 self.beat_ns = now_ns()
                 if frames is None:
-                    return
+                    return None
                 if self._next is not None:
+                    self._turns.wait_until_left(0)
                     self._detector, self._model, adopted = self._next
                     self._next = None
                     adopted()
-                batch = [frame for frame in frames if not self._dropped(frame, self.beat_ns)]
-                if batch:
-                    self._infer(batch)
-        finally:
-            self.ended.set()
+                kept = [frame for frame in frames if not self._dropped(frame, self.beat_ns)]
+                limit = self._detector.limit
+                self._rest = kept[limit:]
+                if kept:
+                    return _Batch(self._turns.next(), kept[:limit], self._detector)
 
-    def _infer(self, batch: list[Frame]) -> None:
+    def _serve(self, batch: _Batch) -> None:
+        detector, frames = batch.detector, batch.frames
         run_ns = now_ns()
-        outputs = self._detector.run([frame.slot.pixels for frame in batch])
+        outputs = detector.run([frame.slot.pixels for frame in frames])
         inferred_ns = now_ns()
-        self._on_batch(len(batch))
-        for row, frame in enumerate(batch):
+        for frame in frames:
             frame.stamps.run, frame.stamps.inferred = run_ns, inferred_ns
-            detections = self._detector.read(
-                outputs, row, frame.placement, (frame.width, frame.height), frame.lane.rules
+        in_order = self._turns.wait(batch.turn)
+        try:
+            self._on_batch(len(frames))
+            for row, frame in enumerate(frames):
+                if in_order:
+                    self._post(detector, outputs, row, frame)
+                else:
+                    frame.drop(Drop.SHUTDOWN)
+        finally:
+            self._turns.served()
+
+    def _post(self, detector: Detector, outputs: Sequence[Array], row: int, frame: Frame) -> None:
+        size = frame.width, frame.height
+        detections = detector.read(outputs, row, frame.placement, size, frame.lane.rules)
+        if not self._outbox.wait_for_room():
+            frame.drop(Drop.SHUTDOWN)
+            return
+        posted_ns = now_ns()
+        if self._dropped(frame, posted_ns):
+            return
+        frame.stamps.posted = posted_ns
+        frame.slot.release()
+        if frame.picture is not None and not frame.lane.keeping.take(frame.stamps.received):
+            frame.picture = None
+        self._outbox.post(
+            Result(
+                frame=frame,
+                seq=frame.lane.ledger.published(),
+                detections=detections,
+                model=detector.name,
+                labels=detector.labels,
+                provider=detector.provider,
             )
-            if not self._outbox.wait_for_room():
-                frame.drop(Drop.SHUTDOWN)
-                continue
-            posted_ns = now_ns()
-            if self._dropped(frame, posted_ns):
-                continue
-            frame.stamps.posted = posted_ns
-            frame.slot.release()
-            if frame.picture is not None and not frame.lane.keeping.take(frame.stamps.received):
-                frame.picture = None
-            self._outbox.post(
-                Result(
-                    frame=frame,
-                    seq=frame.lane.ledger.published(),
-                    detections=detections,
-                    model=self._detector.name,
-                    labels=self._detector.labels,
-                    provider=self._detector.provider,
-                )
-            )
+        )
 
     def _dropped(self, frame: Frame, now: int) -> bool:
         if frame.lane.removed:

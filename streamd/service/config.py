@@ -103,7 +103,7 @@ class Runtime(Section):
     fallback: bool = True
     """Whether the next provider may run when the first cannot."""
     precision: Literal["fp16", "fp32"] = "fp16"
-    """What TensorRT computes in."""
+    """What TensorRT computes in; CUDA and the CPU compute in the model's own types."""
     device: Annotated[int, Field(ge=0, le=63), Allowed("the number of a GPU from 0 to 63")] = 0
     """The GPU's number."""
     cache_dir: FilePath | None = None
@@ -271,11 +271,3 @@ def _as_written(stream: dict[str, Any]) -> dict[str, Any]:
     login = {key: stream[key] for key in ("username", "password") if stream[key] is not None}
     rest = {key: stream[key] for key in Settings.model_fields}
     return {"url": stream["shown_url"], **login, **rest}
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of the file, for editors."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **File.model_json_schema()}
-    schema["title"] = "streamd.yaml"
-    schema["properties"]["streams"]["propertyNames"] = {"pattern": f"^{address.STREAM_ID}$"}
-    return schema

@@ -11,11 +11,13 @@ from streamd.models.heads import FAMILIES
 from streamd.models.preprocess import Letterbox
 from streamd.models.presets import PRESETS
 from streamd.models.selection import Rules, rules_for
-from streamd.models.session import RuntimeOptions
+from streamd.models.session import Provider, RuntimeOptions
 from streamd.pipeline.slots import ModelInput
-from streamd.service.config import Batch, Input, Model, Runtime, Stream
+from streamd.service.config import Config, Input, Model, Stream
 from streamd.service.loading import Tables
 from streamd.sources import Hardware, Reader, SourceRequest, Tls, Transport
+
+_OFFLINE_BATCH = 8
 
 
 def known_names() -> Tables:
@@ -30,15 +32,36 @@ def describe_configured(model: Model) -> Description:
     return describe(model.path, head=model.head, input=contract, size=model.size, labels=labels)
 
 
-def runtime_options(runtime: Runtime, batch: Batch) -> RuntimeOptions:
-    """The session's options from the configuration's sections."""
+def runtime_options(config: Config) -> RuntimeOptions:
+    """The session's options for a configuration.
+
+    On the CPU, cameras get a run each while there are cores; the pictures of one camera come one after the other, so
+    one alone gets all cores for each picture. A file is ahead of the model and keeps every core at work.
+    """
+    runtime = config.runtime
+    enabled = [stream for stream in config.streams if stream.enabled]
+    files = any(stream.intent == "every" for stream in enabled)
     return RuntimeOptions(
         providers=runtime.providers,
         fallback=runtime.fallback,
         precision=runtime.precision,
         device=runtime.device,
         cache_dir=runtime.cache_dir or default_folder(os.environ),  # as systemd says, or the user
-        batch_limit=batch.limit,
+        batch_limit=config.batch.limit,
+        cpu_runs=None if files else max(1, len(enabled)),
+    )
+
+
+def offline_options(providers: tuple[Provider, ...], fallback: bool) -> RuntimeOptions:
+    """The session's options of a run without a configuration."""
+    return RuntimeOptions(
+        providers=providers,
+        fallback=fallback,
+        precision="fp16",
+        device=0,
+        cache_dir=default_folder(os.environ),  # they alone say where caches belong
+        batch_limit=_OFFLINE_BATCH,
+        cpu_runs=None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -27,11 +28,13 @@ from streamd.service.config import Config, Publish
 from streamd.service.fleet import Fleet, RunningModel
 from streamd.service.host import Host
 from streamd.service.log_output import LINES_PER_S
-from streamd.service.metrics import MetricsServer, Vitals
+from streamd.service.monitoring import MonitoringServer, Vitals
 from streamd.service.reload import Reload
 from streamd.service.render import JpegEncoder
 from streamd.service.signals import StopSignals
 from streamd.service.status import StatusReporter, sentence
+from streamd.service.succession import Succession
+from streamd.service.upgrade import Upgrade
 
 STOP_S = 4.5
 """Everything has ended this long after a signal; what is left of 5 s is for the exit itself."""
@@ -73,7 +76,7 @@ class Daemon:
         }
         self._vitals = Vitals(
             lambda: self._fleet.streams,
-            lambda: self._reload.model.detector,
+            lambda: self._succession.model.detector,
             config.runtime.precision,
             redact,
             beats,
@@ -85,7 +88,9 @@ class Daemon:
         )
         keeping = self._pictures.keeping if self._pictures else lambda stream: Keeping()
         self._fleet = Fleet(model, self._rings, self.worker, self._announcer.stream, keeping)
-        self._reload = Reload(config, model, self._fleet, admission, host)
+        self._succession = Succession(model)
+        self._reload = Reload(config, self._succession, self._fleet, admission, host)
+        self._upgrade = Upgrade(self._succession, self._fleet, host.notifier)
         self._reporter = StatusReporter(self._announcer.run)
 
     def run(self) -> None:
@@ -97,9 +102,12 @@ class Daemon:
         """
         # Many threads hand the GIL to each other for moments: the default of 5 ms makes each of them late.
         sys.setswitchinterval(0.0002)
+        # A full collection halts all threads while it looks at every object there is, nearly all of them modules and
+        # their like. Before the streams: what belongs to one of them has to go with it.
+        gc.freeze()
         for config in self._config.streams:
             if config.enabled:
-                self._reload.model.rules(config)
+                self._succession.model.rules(config)
         with Crew() as crew, StopSignals(crew.nudge) as signals:
             self._hang_ups.nudge = crew.nudge
             try:
@@ -111,6 +119,7 @@ class Daemon:
             finally:
                 self._hang_ups.nudge = lambda: None
                 self._stop(crew, signals)
+                gc.unfreeze()
         if isinstance(crew.failure, StreamdError):
             raise CrashError(self._redact(f"{crew.failed_thread}: {crew.failure}")) from crew.failure
         if crew.failure is not None:
@@ -124,18 +133,19 @@ class Daemon:
             _await_bound(crew, self._pictures.bound, f"publish.frames: {self._config.publish.frames}")
             logger.info("pictures on {}", self._pictures.endpoint)
         if self._config.metrics.listen is not None:
-            server = MetricsServer(self._config.metrics.listen, self._vitals)
+            server = MonitoringServer(self._config.metrics.listen, self._vitals)
             crew.start("http", partial(server.run, crew.stop))
             logger.info("metrics on port {}", server.port)
-        crew.start("infer", self.worker.run)
+        for number in range(self.worker.threads):
+            crew.start(f"infer/{number}" if number else "infer", self.worker.run)
         # Before anybody is told: whoever asks for the streams after that finds them.
         streams = self._config.streams
         self._fleet.apply(self._fleet.difference(streams), streams, crew)
         self._vitals.ready.set()
         self._announcer.daemon("ready", f"publishing on {self._publisher.endpoint}")
-        detector = self._reload.model.detector
+        detector = self._succession.model.detector
         wanted = NAMES[self._config.runtime.providers[0]]
-        if detector.provider != wanted:
+        if detector.provider != wanted and self._succession.model.awaited is None:
             logger.warning("the model runs on {}, not on {}", detector.provider, wanted)
         logger.info(
             "ready: {} on {}, publishing on {}",
@@ -155,11 +165,13 @@ class Daemon:
             if self._hang_ups.taken():
                 self._reload.ask()
             self._reload.turn(crew, self._announcer.daemon)
+            self._upgrade.turn(self._announcer.daemon)
+            self._succession.turn(crew, self._announcer.daemon)
             if over():
                 return
             for stream in self._fleet.streams.values():
                 stream.watch(now_ns())
-            status = self._reporter.due(self._fleet.streams, self._reload.model.detector)
+            status = self._reporter.due(self._fleet.streams, self._succession.model.detector)
             if status is not None:
                 self._outbox.note(status)
                 self._notifier.status(sentence(status, self._vitals.stuck()))
@@ -184,6 +196,7 @@ class Daemon:
             self._announcer.daemon("stopping", None)
             logger.info("stopping, as asked by a signal")
         crew.ask_stop()
+        self._succession.abandon()
         self._fleet.leave()
         if crew.failure is not None:
             # Nobody may take what is posted any more: the worker must not wait for room.
@@ -198,7 +211,7 @@ class Daemon:
         crew.join("", deadline)
         self.stuck = crew.running()
         if not self.stuck:
-            self._reload.close()
+            self._succession.close()
 
     def _times_of(self, stream: str) -> StageTimes | None:
         found = self._fleet.streams.get(stream)

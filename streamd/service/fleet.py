@@ -12,6 +12,7 @@ from streamd.core.errors import ConfigError
 from streamd.core.timing import NS_PER_MS
 from streamd.models.detector import Detector
 from streamd.models.selection import Rules
+from streamd.models.session import RuntimeOptions
 from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ring import Rings
@@ -32,18 +33,30 @@ _IDENTITY = {"url"}
 
 @dataclass(frozen=True, slots=True)
 class RunningModel:
-    """The model that the streams prepare their pictures for. number: counts the models of this process."""
+    """The model that the streams prepare their pictures for.
+
+    number: counts the models of this process, and the forms in which one wants its pictures: on another provider that
+    takes them as they are it has the same. awaited: what is to run it as soon as an engine is built; None when it
+    runs as it was asked to, or as well as it can.
+    """
 
     detector: Detector
     warm_ms: float
     number: int = 0
+    awaited: RuntimeOptions | None = None
 
     def rules(self, stream: StreamConfig) -> Rules:
         """The stream's rules with this model's classes.
 
-        Raises ConfigError for a class that it does not know, and for an age budget that one inference exceeds.
+        Raises ConfigError for a class that it does not know, and for an age budget that one inference exceeds, unless
+        something faster is awaited.
         """
-        refuse_hopeless_age(stream, self.warm_ms)
+        try:
+            refuse_hopeless_age(stream, self.warm_ms)
+        except ConfigError as error:
+            if self.awaited is None:
+                raise
+            logger.warning("{}; until the engine is built, results that come too late are dropped", error)
         return rules_of(stream, self.detector.labels)
 
 
@@ -138,6 +151,35 @@ class Fleet:
 
         self._worker.exchange(model.detector, model.number, adopt)
 
+    def upgrade(self, model: RunningModel, moved: Callable[[], None]) -> None:
+        """Let the worker run the same model on another provider.
+
+        With the same number no frame is lost, each keeps its slot; with another one the streams prepare their
+        pictures anew from then on, and those under way are dropped (`model_changed`).
+        Never blocks; `moved` as in `exchange`. Until then no stream may be added or changed.
+        """
+        streams = self.streams.values()
+        for stream in streams:
+            # Told of, but no reason to stay on what is slower still; and it was measured beside what serves.
+            try:
+                refuse_hopeless_age(stream.config, model.warm_ms)
+            except ConfigError as error:
+                logger.warning("{}", error)
+
+        same = model.number == self._model.number
+
+        def adopt() -> None:
+            self._model = model
+            for stream in streams:
+                if same:
+                    # More pictures may be in it at once.
+                    stream.lane.slots.allow(_slots_wanted(model, stream.config))
+                else:
+                    stream.lane.slots = _slots(model, stream.config)
+            moved()
+
+        self._worker.exchange(model.detector, model.number, adopt)
+
     def leave(self) -> None:
         """Ask every decoder to end. Never blocks."""
         for stream in self.streams.values():
@@ -187,10 +229,14 @@ def _ring_size(config: StreamConfig) -> int:
 
 
 def _slots(model: RunningModel, config: StreamConfig) -> SlotPool:
-    description = model.detector.description
-    target = ModelInput(description.contract, description.graph.input, model.number)
-    # In the ring, in the batch that runs, and being written.
-    return SlotPool(target, _ring_size(config) + model.detector.limit + 1)
+    detector = model.detector
+    target = ModelInput(detector.contract, detector.input, model.number)
+    return SlotPool(target, _slots_wanted(model, config))
+
+
+def _slots_wanted(model: RunningModel, config: StreamConfig) -> int:
+    """In the ring, in the model, and being written."""
+    return _ring_size(config) + model.detector.at_once + 1
 
 
 def _age_ns(config: StreamConfig) -> int | None:

@@ -1,11 +1,8 @@
-"""What monitoring can ask over HTTP: /metrics, /healthz, /readyz, /streams."""
+"""The page /metrics: the ledgers and the stage times as Prometheus reads them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from threading import Event
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -14,45 +11,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streamd import __version__
-from streamd.bus.pictures import PicturePublisher
-from streamd.core.timing import NS_PER_S, Stage, now_ns
-from streamd.models.detector import Detector
-from streamd.service.log_output import LogOutput
-from streamd.service.pages import PageServer
-from streamd.service.streams import Stream
+from streamd.core.timing import Stage
+from streamd.service.monitoring import Vitals
 
 # Few buckets: 64 streams with 6 stages each must be scraped in a few milliseconds.
 _BOUNDS_S = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_STUCK_NS = 10 * NS_PER_S
-"""The worker and the publisher turn at least each second; after ten without a turn they hang."""
-
-
-@dataclass(slots=True)
-class Vitals:
-    """What the endpoint reads of the running daemon; it changes nothing. Written by no other thread but noted."""
-
-    streams: Callable[[], Mapping[str, Stream]]
-    detector: Callable[[], Detector]
-    precision: str
-    redact: Callable[[str], str]
-    beats: Mapping[str, Callable[[], int]]
-    """Thread name to the monotonic time of its last turn."""
-    log: LogOutput = field(default_factory=LogOutput)
-    pictures: PicturePublisher | None = None
-    """Sends pictures; None when that is off."""
-    ready: Event = field(default_factory=Event)
-    batches: dict[int, int] = field(default_factory=dict)
-    """How many batches of each size ran; written by the worker."""
-
-    def count_batch(self, size: int) -> None:
-        """One batch ran; for the worker."""
-        self.batches[size] = self.batches.get(size, 0) + 1
-
-    def stuck(self) -> list[str]:
-        """Threads that have not turned for 10 s."""
-        now = now_ns()
-        return [name for name, beat_ns in self.beats.items() if now - beat_ns() > _STUCK_NS]
 
 
 class StreamCollector(Collector):
@@ -154,55 +118,15 @@ class StreamCollector(Collector):
         return family
 
 
-class MetricsServer:
-    """The pages; `run` is the body of thread `http`."""
+class Exposition:
+    """The page, as it is each time that it is asked for."""
 
-    def __init__(self, listen: str, vitals: Vitals) -> None:
-        """Binds. Raises OutputError."""
-        self._vitals = vitals
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, vitals: Vitals) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(StreamCollector(vitals))
-        self._server = PageServer(
-            listen,
-            {
-                "/metrics": self._metrics,
-                "/healthz": self._health,
-                "/readyz": self._ready,
-                "/streams": self._streams,
-            },
-        )
-        self.port = self._server.port
-        """The port bound to."""
 
-    def run(self, stop: Event) -> None:
-        """Answer until `stop` is set."""
-        self._server.run(stop)
-
-    def _metrics(self) -> tuple[int, str, bytes]:
-        return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
-
-    def _health(self) -> tuple[int, str, bytes]:
-        stuck = self._vitals.stuck()
-        if stuck:
-            return 503, "text/plain", f"stuck: {', '.join(stuck)}\n".encode()
-        return 200, "text/plain", b"ok\n"
-
-    def _ready(self) -> tuple[int, str, bytes]:
-        ready = self._vitals.ready.is_set()
-        return (200, "text/plain", b"ready\n") if ready else (503, "text/plain", b"starting\n")
-
-    def _streams(self) -> tuple[int, str, bytes]:
-        states = {}
-        for name, stream in self._vitals.streams().items():
-            standing, counts = stream.standing, stream.lane.ledger.snapshot()
-            states[name] = {
-                "state": standing.state,
-                "since_s": round((now_ns() - standing.since_ns) / NS_PER_S, 1),
-                **({"reason": standing.reason.value} if standing.reason else {}),
-                **({"detail": self._vitals.redact(standing.detail)} if standing.detail else {}),
-                "decoded": counts.decoded,
-                "published": counts.published,
-                "dropped": {reason.value: n for reason, n in counts.dropped.items() if n},
-                "in_flight": counts.in_flight,
-            }
-        return 200, "application/json", json.dumps(states, indent=1).encode() + b"\n"
+    def page(self) -> bytes:
+        """Any thread, one at a time."""
+        return generate_latest(self._registry)

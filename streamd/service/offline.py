@@ -13,7 +13,7 @@ from streamd.core.picture import Picture
 from streamd.core.timing import NS_PER_S, Deadline, StageTimes, now_ns
 from streamd.models.detector import Detector
 from streamd.models.selection import Rules
-from streamd.pipeline.decoder import Feed
+from streamd.pipeline.decoder import Feed, Preparer
 from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
@@ -25,8 +25,10 @@ from streamd.service.outputs import Sink
 from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.address import encodable, shown
 
-_RING = 4  # frames waiting for the worker: enough to hide the jitter of the decoder
+_RING = 8  # frames waiting for the worker: enough to hide the jitter of the decoder
 _OUTBOX = 8  # results waiting to be written
+# Whoever has nothing to do sleeps until there is some work: waking costs more than a small frame.
+_WORTH_WAKING = 4
 _POLL_S = 0.1  # how soon a Ctrl-C is seen
 _JOIN_S = 4.0  # what is left of the 5 s of a stop when everything was asked to end
 
@@ -110,6 +112,8 @@ class OfflineRun:
     progress: Progress = field(default_factory=Progress)
     source_name: str | None = None
     """Stands for the address of the inputs in what is written; None: the address as given."""
+    open_source: Callable[[SourceRequest, threading.Event], Source] = open_source
+    preparer: Callable[[ModelInput], Preparer] = letterbox
 
     def run(self, requests: Sequence[SourceRequest]) -> list[wire.OfflineEnd]:
         """One end record an input, in the given order; fewer when stopped. Raises OutputError.
@@ -162,12 +166,12 @@ class _Passage:
         self._outbox: Outbox[None] = Outbox(_OUTBOX)
         self._failure: SourceError | None = None
         limit = owner.detector.limit
-        description = owner.detector.description
+        detector = owner.detector
         self._lane = Lane(
             stream=request.url,
-            # In the ring, being written, and the batch that runs.
+            # In the ring, being written, and in the model.
             slots=SlotPool(
-                ModelInput(description.contract, description.graph.input), max(_RING, limit) + 1 + limit
+                ModelInput(detector.contract, detector.input), max(_RING, limit) + 1 + detector.at_once
             ),
             rules=owner.rules,
             max_age_ns=None,
@@ -179,13 +183,16 @@ class _Passage:
     def run(self) -> SourceError | None:
         """Why the input is not complete; None when it is."""
         owner = self._owner
-        worker = Worker(owner.detector, self._rings, self._outbox, fill=True)
+        # Where pictures run side by side each of them is work enough, and a core that waits for more is lost.
+        fill = _WORTH_WAKING if owner.detector.runs == 1 else 1
+        worker = Worker(owner.detector, self._rings, self._outbox, fill=fill)
         stopped = False
         with Crew() as crew:
             crew.start("decode", lambda: self._decode(crew.stop))
-            crew.start("infer", lambda: self._infer(worker))
+            for number in range(worker.threads):
+                crew.start(f"infer/{number}" if number else "infer", lambda: self._infer(worker))
             try:
-                while (items := self._outbox.take(_POLL_S)) is not None:
+                while (items := self._outbox.take(_POLL_S, _WORTH_WAKING)) is not None:
                     for result in items:
                         if isinstance(result, Result):
                             owner.write(result)
@@ -204,20 +211,22 @@ class _Passage:
         return self._failure
 
     def _infer(self, worker: Worker) -> None:
+        last = True
         try:
-            worker.run()
+            last = worker.run()
         finally:
-            self._outbox.close()
+            if last:
+                self._outbox.close()
 
     def _decode(self, stop: threading.Event) -> None:
         owner = self._owner
         try:
-            with open_source(self._request, stop) as source:
+            with owner.open_source(self._request, stop) as source:
                 owner.progress.rate = source.rate
                 owner.progress.expected = self._expected(source)
                 owner.on_open(source)
                 selection = SpanSelection(owner.span, source.rate)
-                feed = Feed(self._lane, self._ring, letterbox, selection, source.clock)
+                feed = Feed(self._lane, self._ring, owner.preparer, selection, source.clock)
                 for picture in source.pictures():
                     feed.accept(picture, stop)
                     if selection.over() or stop.is_set():

@@ -1,122 +1,69 @@
 """SIGHUP: the difference between the file as it was and as it is now, applied as a whole or not at all.
 
-    idle ──ask──► read ──other model?──► building ──► swapping ──► applied
-                    └──same model────────────────────────────────►┘
+    idle ──ask──► read ──other model?──► succession ──► applied
+                    └──same model──────────────────────►┘
 
-A step is taken each time the main thread turns; nothing here blocks it but reading the file. What is asked for while
-a reload goes on is served after it, with the newest file.
+Nothing here blocks the main thread but reading the file. What is asked for while a reload goes on is served after it,
+with the newest file.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeAlias
 
 from loguru import logger
 
-from streamd.bus import wire
 from streamd.bus.admission import Admission
 from streamd.bus.keys import Keyring
 from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError, StreamdError
+from streamd.models.description import Description
 from streamd.service import loading, logging
 from streamd.service.config import Config, Model
 from streamd.service.configured import describe_configured, known_names, runtime_options
 from streamd.service.fleet import Fleet, RunningModel
 from streamd.service.host import Host
 from streamd.service.inspection import keyring_of
-from streamd.service.start import open_detector
+from streamd.service.start import tell_of
+from streamd.service.succession import Building, Succession, TellDaemon
 from streamd.service.values import Section
 
 _NEEDS_RESTART = ("publish", "metrics", "runtime")
 _OF_THE_SESSION = ("path", "head", "input", "size", "labels")
 
 
-Tell: TypeAlias = Callable[[wire.DaemonEventName, str | None], None]
-"""Publishes an event of the daemon."""
-
-
-class Building:
-    """A model that is built and warmed in the thread `build`, and what came of it."""
-
-    def __init__(self, config: Config, keyring: Keyring | None, number: int) -> None:
-        self.config = config
-        self.keyring = keyring
-        self.files = _files_of(config.model)
-        self._number = number
-        self.model: RunningModel | None = None
-        self.fault: StreamdError | None = None
-        self.ended = threading.Event()
-        self._stack = ExitStack()
-
-    def run(self) -> None:
-        """The body of the thread. Blocks for as long as an engine is built."""
-        config = self.config
-        try:
-            description = describe_configured(config.model)
-            options = runtime_options(config.runtime, config.batch)
-            detector, warm_ms = self._stack.enter_context(open_detector(description, options))
-            self.model = RunningModel(detector, warm_ms, self._number)
-        except StreamdError as error:
-            self.fault = error
-        finally:
-            self.ended.set()
-
-    def close(self) -> None:
-        """Free what was built: nobody runs it."""
-        self._stack.close()
-
-
 class Reload:
     """Applies the file anew when asked to. For the main thread, but `ask`."""
 
     def __init__(
-        self, config: Config, model: RunningModel, fleet: Fleet, admission: Admission | None, host: Host
+        self, config: Config, succession: Succession, fleet: Fleet, admission: Admission | None, host: Host
     ) -> None:
         self._config = config
         self._files = _files_of(config.model)
+        self._succession = succession
         self._fleet = fleet
         self._admission = admission
         self._host = host
         self._asked = False
-        self._building: Building | None = None
-        self._built: Building | None = None  # what holds the model that runs; the first one is the caller's
-        self._swapped: threading.Event | None = None
-        self.model = model
-        """The model that runs."""
+        self._waiting = False  # for another model
 
     @property
     def under_way(self) -> bool:
-        """Whether there is something left to do: asked for, being built, or being exchanged."""
-        return self._asked or self._building is not None
+        """Whether there is something left to do: asked for, or another model being made for it."""
+        return self._asked or self._waiting
 
     def ask(self) -> None:
         """Read the file again at the next turn. A signal handler may call it."""
         self._asked = True
 
-    def turn(self, crew: Crew, tell: Tell) -> None:
+    def turn(self, crew: Crew, tell: TellDaemon) -> None:
         """Take the steps that can be taken now. `tell` publishes an event of the daemon."""
-        building = self._building
-        if building is None:
-            if self._asked:
-                self._asked = False
-                self._read(crew, tell)
-        elif self._swapped is None:
-            if not crew.running("build"):
-                self._exchange(building, crew, tell)
-        elif self._swapped.is_set():
-            self._exchanged(building, crew, tell)
+        if self._asked and not self._waiting and not self._succession.swapping:
+            self._asked = False
+            self._read(crew, tell)
 
-    def close(self) -> None:
-        """Free the models that this has built. The worker has ended."""
-        for building in (self._built, self._building):
-            if building is not None and building.ended.is_set():
-                building.close()
-
-    def _read(self, crew: Crew, tell: Tell) -> None:
+    def _read(self, crew: Crew, tell: TellDaemon) -> None:
         self._host.notifier.reloading()
         try:
             config = loading.load(self._host.path, tables=known_names())
@@ -128,7 +75,7 @@ class Reload:
             if not _same_session(self._config, config) or _files_of(config.model) != self._files:
                 self._build(config, keyring, crew, tell)
                 return
-            _check(self.model, config)
+            _check(self._succession.model, config)
         except StreamdError as error:
             self._refuse(error, tell)
             return
@@ -141,47 +88,36 @@ class Reload:
             raise ConfigError("needs a restart: publish.curve (its server key is another)")
         return keyring
 
-    def _build(self, config: Config, keyring: Keyring | None, crew: Crew, tell: Tell) -> None:
-        self._building = Building(config, keyring, self.model.number + 1)
+    def _build(self, config: Config, keyring: Keyring | None, crew: Crew, tell: TellDaemon) -> None:
+        files = _files_of(config.model)
+        model = self._succession.model
+
+        def describe() -> Description:
+            description = describe_configured(config.model)
+            tell_of(description)
+            return description
+
+        def take_over(other: RunningModel, moved: Callable[[], None]) -> None:
+            _check(other, config)
+            self._fleet.exchange(other, config.streams, moved)
+
+        def settled(fault: StreamdError | None) -> None:
+            self._waiting = False
+            if fault is not None:
+                self._refuse(fault, tell)
+                return
+            self._files = files
+            self._apply(config, keyring, crew, tell)
+
         tell("model_building", config.model.path.name)
-        self._host.notifier.remark(f"building {config.model.path.name}")
-        logger.info("building {}; {} runs on meanwhile", config.model.path.name, self.model.detector.name)
-        crew.start("build", self._building.run)
+        self._host.notifier.remark("reload", f"building {config.model.path.name}")
+        logger.info("building {}; {} runs on meanwhile", config.model.path.name, model.detector.name)
+        options = runtime_options(config)
+        self._waiting = True
+        building = Building(describe, options, lambda _: model.number + 1)
+        self._succession.begin(building, take_over, settled)
 
-    def _exchange(self, building: Building, crew: Crew, tell: Tell) -> None:
-        try:
-            if building.fault is not None:
-                tell("model_failed", str(building.fault))
-                raise building.fault
-            assert building.model is not None
-            _check(building.model, building.config)
-            swapped = threading.Event()
-
-            def moved() -> None:
-                swapped.set()
-                crew.nudge()
-
-            self._fleet.exchange(building.model, building.config.streams, moved)
-        except StreamdError as error:
-            building.close()
-            self._building = None
-            self._refuse(error, tell)
-            return
-        self._swapped = swapped
-
-    def _exchanged(self, building: Building, crew: Crew, tell: Tell) -> None:
-        assert building.model is not None
-        if self._built is None:
-            self.model.detector.close()
-        else:
-            self._built.close()
-        self.model, self._built = building.model, building
-        self._files = building.files
-        self._building = self._swapped = None
-        tell("model_ready", f"{self.model.detector.name} on {self.model.detector.provider}")
-        self._apply(building.config, building.keyring, crew, tell)
-
-    def _apply(self, config: Config, keyring: Keyring | None, crew: Crew, tell: Tell) -> None:
+    def _apply(self, config: Config, keyring: Keyring | None, crew: Crew, tell: TellDaemon) -> None:
         if self._admission is not None and keyring is not None:
             self._admission.allow(keyring.clients)
         difference = self._fleet.difference(config.streams)
@@ -191,16 +127,16 @@ class Reload:
         self._config = config
         tell("reloaded", str(difference))
         logger.info("reloaded: {}", difference)
-        self._host.notifier.remark(None)
+        self._host.notifier.remark("reload", None)
         self._host.notifier.ready()
 
-    def _refuse(self, error: StreamdError, tell: Tell) -> None:
+    def _refuse(self, error: StreamdError, tell: TellDaemon) -> None:
         lines = str(error).splitlines()
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         tell("reload_refused", f"{lines[0]}{more}")
         for line in lines:
             logger.error("reload refused, nothing was changed: {}", line)
-        self._host.notifier.remark(f"reload refused: {lines[0]}{more}")
+        self._host.notifier.remark("reload", f"reload refused: {lines[0]}{more}")
         self._host.notifier.ready()
 
 

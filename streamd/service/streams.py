@@ -152,6 +152,9 @@ class Stream:
             self.config = config
             if self._feed is not None:
                 self._feed.selection = self._selection()
+            source = self._received[1]
+            if source is not None:
+                source.thinning.max_fps = config.max_fps
 
     def _next_turn(self, wait_s: float) -> threading.Event | None:
         """Wait; the event that ends the next attempt, None when the stream is left."""
@@ -180,7 +183,9 @@ class Stream:
         feed, rate = self._feed, self._rate
         if feed is None or not feed.last_picture_ns or feed.waits_for_room or not self._live_source:
             return
-        quiet_s = _STALLED_S if not rate else max(_STALLED_S, _STALLED_INTERVALS / rate)
+        source = self._received[1]
+        interval_s = (source and source.thinning.interval_s) or (1 / rate if rate else 0)
+        quiet_s = max(_STALLED_S, _STALLED_INTERVALS * interval_s)
         silent_ns = now - feed.last_picture_ns
         if silent_ns > quiet_s * NS_PER_S:
             self._change(("live",), "stalled", Reason.TIMEOUT, f"no picture for {silent_ns / NS_PER_S:.1f} s")
@@ -208,7 +213,9 @@ class Stream:
             self._live_source = source.live
             with self._lock:  # `adjust` finds this feed, or its configuration is found here
                 self._feed = feed = self._feed_for(source)
-            self._received = (self._received[0], source)
+            with self._lock:
+                self._received = (self._received[0], source)
+                source.thinning.max_fps = self.config.max_fps
             self._changes.begin(source.codec, live=source.live and live)
             try:
                 for picture in source.pictures():

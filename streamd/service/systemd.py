@@ -35,7 +35,7 @@ class Notifier:
         self._fed_ns = now_ns()
         self._reloading = False
         self._text = ""
-        self._remark: str | None = None
+        self._remarks: dict[str, str] = {}
         self._owed: deque[str] = deque(maxlen=_OWED)
 
     def ready(self, status: str | None = None) -> None:
@@ -57,9 +57,12 @@ class Notifier:
         self._text = text
         self._send(self._status_line())
 
-    def remark(self, text: str | None) -> None:
-        """Something that stays at the end of every status until the next remark, such as a refused reload."""
-        self._remark = text
+    def remark(self, about: str, text: str | None) -> None:
+        """Something that stays at the end of every status until the next remark about the same."""
+        if text is None:
+            self._remarks.pop(about, None)
+        else:
+            self._remarks[about] = text
         self.status(self._text)
 
     def progress(self, beats_ns: Iterable[int]) -> None:
@@ -92,7 +95,7 @@ class Notifier:
             self._owed.append(message)
 
     def _status_line(self) -> str:
-        parts = (self._text, self._remark)
+        parts = (self._text, *self._remarks.values())
         text = self._redact("; ".join(part for part in parts if part))
         # A line break would begin another field of the protocol.
         return "STATUS=" + re.sub(r"[\x00-\x1f\x7f]+", " ", text)[:_LONGEST_TEXT]

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from streamd.core.picture import Picture
+from streamd.sources.thinning import Thinning
 
 
 class Kind(StrEnum):
@@ -117,7 +118,9 @@ class Source(Protocol):
     damaged: packets that could not be read or decoded so far.
     lost_packets: packets that the network lost; 0 where the reader cannot know (libav's RTSP reader cannot).
     undecoded: encoded pictures that came and were never decoded, by reason: "behind" (the machine is too slow),
-        "damaged" (parts were lost) and "no_keyframe" (before the first one). Both may be read by any thread.
+        "damaged" (parts were lost), "no_keyframe" (before the first one) and "rate_limit" (see `thinning`). Both may
+        be read by any thread.
+    thinning: what a live source leaves out when fewer pictures are wanted than come.
     """
 
     @property
@@ -148,6 +151,8 @@ class Source(Protocol):
     def lost_packets(self) -> int: ...
     @property
     def undecoded(self) -> Mapping[str, int]: ...
+    @property
+    def thinning(self) -> Thinning: ...
 
     def pictures(self) -> Iterator[Picture]:
         """Every decodable picture, in the decoder's order, once; to be called once.

@@ -9,11 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from streamd.models.chain import open_session
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.preprocess import Letterbox
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from streamd.sources import SourceRequest, open_source
 from tests.support.command import lines_of, run
 from tests.support.map50 import Detections, map50
@@ -24,7 +25,7 @@ from tools.eval_demo_model import as_objects
 # Used in no training, and for no choice.
 UNSEEN = (7101, 7102, 7103, 7104)
 FRAMES, STEP = 20, 12
-OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, 1)
+OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, None)
 
 
 def test_the_demo_shows_the_whole_path(tmp_path: Path) -> None:

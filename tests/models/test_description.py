@@ -15,6 +15,7 @@ from streamd.models.contract import Fit, InputContract, Order
 from streamd.models.description import describe
 from streamd.models.labels import coco
 from streamd.models.presets import PRESETS
+from streamd.models.shapes import feeds
 from tests.models.test_graph import external
 from tests.support import planted
 from tests.support.tiny_models import Tiny
@@ -117,11 +118,11 @@ def test_uint8_models_prepare_values_themselves(tmp_path: Path) -> None:
 def test_feeds(tmp_path: Path) -> None:
     model = describe(Tiny(planted.detr(), target_sizes=True).write(tmp_path))
     batch = np.zeros((2, 3, 64, 96), np.float32)
-    feeds = model.feeds(batch)
-    assert list(feeds) == ["images", "orig_target_sizes"]
-    assert feeds["images"] is batch
-    assert feeds["orig_target_sizes"].dtype == np.int64
-    assert feeds["orig_target_sizes"].tolist() == [[96, 64], [96, 64]]
+    fed = feeds(model.graph, batch)
+    assert list(fed) == ["images", "orig_target_sizes"]
+    assert fed["images"] is batch
+    assert fed["orig_target_sizes"].dtype == np.int64
+    assert fed["orig_target_sizes"].tolist() == [[96, 64], [96, 64]]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamd.models.chain import open_session
 from streamd.models.contract import Placement
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
@@ -30,7 +31,7 @@ def picture_of(number: int) -> np.ndarray:
 
 
 def options(batch: int) -> RuntimeOptions:
-    return RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), batch, 1, batch)
+    return RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), batch, None, batch)
 
 
 def number_in(names: list[str]) -> int:
@@ -86,3 +87,39 @@ def test_a_batch_over_streams_gives_each_its_own_results(tmp_path: Path) -> None
     for lane in lanes:
         assert lane.slots.in_use() == 0
         assert lane.ledger.snapshot().in_flight == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 3), (3, 8)])
+def test_the_same_model_takes_over_with_other_batches_and_loses_no_frame(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    """A batch that was taken for the former one is larger than the next one can run."""
+    model = describe(make_number_model(tmp_path / "m.onnx"))
+    rings, outbox, sizes = Rings(), Outbox[None](1000), []
+    lane = Lane(
+        "a", SlotPool(ModelInput(model.contract, model.graph.input), 64), rules_for(model.labels), None
+    )
+    ring = rings.add(lane, 50)
+    for number in range(20):
+        frame = frame_of(lane)
+        frame.slot.pixels[...] = picture_of(number)
+        frame.width, frame.height, frame.placement = WIDTH, HEIGHT, WHOLE
+        ring.put_newest_wins(frame)
+    rings.close(drain=True)
+    with (
+        open_session(model.path, model.graph, options(before)) as first,
+        open_session(model.path, model.graph, options(after)) as second,
+    ):
+        worker = Worker(Detector(model, first, first.batch), rings, outbox, on_batch=sizes.append)
+        adopted = threading.Event()
+        worker.exchange(Detector(model, second, second.batch), 0, adopted.set)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        thread.join(60)
+    assert adopted.is_set()
+    assert max(sizes) == after
+    results = [result for result in outbox.take(0) or [] if isinstance(result, Result)]
+    assert [number_in([LABELS[int(i)] for i in result.detections.class_ids]) for result in results] == list(
+        range(20)
+    )
+    assert lane.ledger.snapshot().in_flight == 0

@@ -117,6 +117,18 @@ def test_the_same_topology_with_other_weights_is_another_model(tmp_path: Path, e
     assert model_digest(a) != model_digest(b)
 
 
+def test_a_look_reads_names_and_sizes_only(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    assert not cache.seems_to_hold(KEY)
+    fill(cache, KEY)
+    assert cache.seems_to_hold(KEY)
+    flip(tmp_path / KEY.digest / "m_sm90.engine")
+    assert cache.seems_to_hold(KEY)
+    assert cache.flaw(KEY) is not None
+    (tmp_path / KEY.digest / "m_sm90.profile").unlink()
+    assert not cache.seems_to_hold(KEY)
+
+
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     cache = EngineCache(tmp_path)
 
@@ -449,7 +461,9 @@ def test_every_option_is_one_that_this_onnx_runtime_knows() -> None:
     if not library.exists():
         pytest.skip("gpu: onnxruntime without its TensorRT provider")
     content = library.read_bytes()
-    assert [name for name in documented() if name.encode() + b"\0" not in content] == []
+    asked = tensorrt.writing_context(dict.fromkeys(documented(), ""), Path("/c"))
+    assert len(asked) == len(documented()) + 3
+    assert [name for name in asked if name.encode() + b"\0" not in content] == []
 
 
 def test_options_that_only_say_where_are_not_in_the_key() -> None:
@@ -457,6 +471,18 @@ def test_options_that_only_say_where_are_not_in_the_key() -> None:
     assert one != two
     assert tensorrt.without_paths(one) == tensorrt.without_paths(two)
     assert "trt_profile_max_shapes" in tensorrt.without_paths(one)
+
+
+def test_a_context_model_lies_beside_its_engine_and_names_it_relatively() -> None:
+    plain = tensorrt.tensorrt_options(graph("n"), 8, "fp16", 0, Path("/c/key"), Path("/c/timings"))
+    asked = tensorrt.writing_context(plain, Path("/c/key"))
+    changed = {name: value for name, value in asked.items() if plain.get(name) != value}
+    assert changed == {
+        "trt_engine_cache_path": "",
+        "trt_dump_ep_context_model": "1",
+        "trt_ep_context_file_path": "/c/key/model_ctx.onnx",
+        "trt_ep_context_embed_mode": "0",
+    }
 
 
 def test_timings_are_shared_by_models_and_not_by_gpus(tmp_path: Path) -> None:

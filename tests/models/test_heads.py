@@ -15,6 +15,7 @@ from streamd.models.contract import Array, Candidates, Placement
 from streamd.models.description import Description, describe
 from streamd.models.heads import FAMILIES, rows
 from streamd.models.selection import rules_for, select
+from streamd.models.shapes import feeds
 from tests.support import planted
 from tests.support.tiny_models import Tiny
 
@@ -50,7 +51,7 @@ def run(model: Description, pictures: int) -> list[Array]:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
     batch = np.full((pictures, *model.graph.input.picture), 7, model.graph.input.dtype)
-    outputs: list[Array] = session.run(None, model.feeds(batch))
+    outputs: list[Array] = session.run(None, feeds(model.graph, batch))
     return outputs
 
 

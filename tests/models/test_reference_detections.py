@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from streamd.core.picture import Picture
+from streamd.models.chain import open_session
 from streamd.models.contract import Detections, Placement
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.preprocess import Letterbox
 from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.session import RuntimeOptions
 from streamd.sources import SourceRequest, open_source
 from tests.support import reference_data
 from tests.support.matching import IOU, Objects, Tally, compare, iou_matrix
@@ -30,7 +31,7 @@ from tests.support.reference_data import Reference, needs_data
 # Nothing in these files tells how pictures must be prepared: they are YOLOX with another family's outputs.
 INPUT_TO_SET = {"yolox_nano_416_v8head": "yolox", "yolox_nano_416_e2e": "yolox"}
 WEAK = "fastestdet_352"  # a tiny model, sensitive to the resizer: outside the pool
-OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, 1)
+OPTIONS = RuntimeOptions(("cpu",), True, "fp32", 0, Path("/nonexistent"), 1, None)
 
 
 def pictures_of(path: Path, wanted: set[int | None]) -> Iterator[tuple[int | None, Picture]]:

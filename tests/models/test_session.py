@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec._core
@@ -16,11 +16,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from streamd.core.errors import MissingFileError, ModelError, ProviderError
-from streamd.models import gpu, libraries
+from streamd.models import chain, gpu, libraries
 from streamd.models import session as session_module
 from streamd.models.assignment import AssignmentError, judge
+from streamd.models.chain import open_session
 from streamd.models.contract import Graph, InputShape, Tensor
-from streamd.models.session import RuntimeOptions, open_session
+from streamd.models.creation import NotHereError, Providers, Source
+from streamd.models.engines import Tell
+from streamd.models.presets import PRESETS
+from streamd.models.running import Session
+from streamd.models.session import RuntimeOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +68,7 @@ def options(
     *providers: str, fallback: bool = True, batch_limit: int = 4, cache: Path = Path("/nowhere")
 ) -> RuntimeOptions:
     return RuntimeOptions(  # type: ignore[arg-type]
-        providers, fallback, "fp16", 0, cache, batch_limit, cpu_threads=1, cpu_batch_limit=batch_limit
+        providers, fallback, "fp16", 0, cache, batch_limit, cpu_runs=None, cpu_batch_limit=batch_limit
     )
 
 
@@ -226,10 +231,12 @@ import sys
 from pathlib import Path
 from tests.models.test_session import GOOD, NEVER, graph, options, save
 from streamd.core.errors import ModelError
-from streamd.models.session import _create, NAMES, open_session
+from streamd.models.chain import open_session
+from streamd.models.creation import Source, create
+from streamd.models.session import NAMES
 folder = Path(sys.argv[1])
-chain = options("tensorrt", "cuda", "cpu", cache=folder)
-with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as session:
+order = options("tensorrt", "cuda", "cpu", cache=folder)
+with open_session(save(folder / "good.onnx", GOOD, None), graph(None), order) as session:
     import numpy
     session.run({"images": numpy.zeros((2, 3, 8, 8), numpy.float32)})
     for feeds in ({}, {"images": numpy.zeros((1, 1), numpy.float32)}):
@@ -239,13 +246,13 @@ with open_session(save(folder / "good.onnx", GOOD, None), graph(None), chain) as
             pass
 for name in NAMES.values():  # past the check of the libraries, where ONNX Runtime itself complains
     try:
-        _create(folder / "good.onnx", [(name, {})], 1, {})
+        create(Source(folder / "good.onnx", graph(None)), [(name, {})], 1, {})
     except Exception:
         pass
 (folder / "bad.onnx").write_bytes(b"nonsense")
 for bad in (save(folder / "never.onnx", NEVER, None), folder / "bad.onnx"):
     try:
-        open_session(bad, graph(None), chain)
+        open_session(bad, graph(None), order)
     except ModelError:
         pass
 """
@@ -310,8 +317,8 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_onnx_runtimes_own_fallback_is_noticed(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", GOOD, None)
     told: list[str] = []
-    chain = options("tensorrt", "cuda", "cpu", cache=tmp_path / "cache")
-    with open_session(model, graph(None), chain, told.append) as session:
+    order = options("tensorrt", "cuda", "cpu", cache=tmp_path / "cache")
+    with open_session(model, graph(None), order, told.append) as session:
         assert session.provider == "CPUExecutionProvider"
         tensorrt, cuda = session.notes
     assert tensorrt.startswith("tensorrt does not run here: no session could be made: ")
@@ -325,51 +332,229 @@ def test_onnx_runtimes_own_fallback_is_noticed(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_a_reason_not_to_take_tensorrt(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     model = save(tmp_path / "m.onnx", GOOD, None)
-    chain = options("tensorrt", fallback=False, cache=tmp_path / "file")
+    order = options("tensorrt", fallback=False, cache=tmp_path / "file")
     with pytest.raises(ProviderError, match=r"cache .* cannot be written: .*; set runtime\.cache_dir"):
-        open_session(model, graph(None), chain)
+        open_session(model, graph(None), order)
 
 
-@pytest.mark.usefixtures("pretended")
-def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The way through the cache, with the CPU in the place of TensorRT and a file in that of an engine."""
-    opened: list[tuple[bool, str]] = []
+class PretendedTensorrt:
+    """In the place of TensorRT, which cannot be had here: the CPU, a file for an engine, a copy for a context model.
 
-    def pretend(
-        model: Path,
-        described: Graph,
+    opened: for each session its file's name, whether an engine was there, and whether it writes a context model.
+    """
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, bool, bool]] = []
+        self.keys: set[str] = set()
+        self.fails: Callable[[Source, bool], Exception | None] = lambda source, writing: None
+        self.writes_context = True
+
+    def __call__(
+        self,
+        source: Source,
         asked: RuntimeOptions,
         notes: list[str],
-        providers: session_module.Providers,
-    ) -> session_module.Session:
-        names = [name for name, _ in providers]
-        assert names == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-        folder = Path(providers[0][1]["trt_engine_cache_path"])
-        opened.append(((folder / "m.engine").exists(), folder.name.partition(".")[0]))
+        tell: Tell,
+        providers: Providers,
+    ) -> Session:
+        assert [name for name, _ in providers] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+        given = providers[0][1]
+        writing = given.get("trt_dump_ep_context_model") == "1"
+        context = Path(given.get("trt_ep_context_file_path", "/none"))
+        folder = (
+            context.parent / given["trt_engine_cache_path"]
+            if writing
+            else Path(given["trt_engine_cache_path"])
+        )
+        self.opened.append((source.path.name, (folder / "m.engine").exists(), writing))
+        self.keys.add(folder.name.partition(".")[0])
+        if error := self.fails(source, writing):
+            raise error
         (folder / "m.engine").write_bytes(b"engine")
-        return session_module._open_cpu(model, described, asked, notes, lambda _: None)
+        if writing and self.writes_context:
+            context.write_bytes(source.path.read_bytes() if source.content is None else source.content)
+        return session_module.open_cpu(source, asked, notes, tell)
 
-    monkeypatch.setattr(session_module, "_open_on_gpu", pretend)
-    chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+
+@pytest.fixture
+def tensorrt_of(pretended: None, monkeypatch: pytest.MonkeyPatch) -> PretendedTensorrt:
+    given = PretendedTensorrt()
+    monkeypatch.setattr(chain, "open_on_gpu", given)
+    return given
+
+
+BUILT = [("m.onnx", False, True), ("model_ctx.onnx", True, False)]
+
+
+def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensorrt_of: PretendedTensorrt
+) -> None:
+    order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
     told: list[str] = []
     model = save(tmp_path / "m.onnx", GOOD, None)
     for _ in range(2):
-        with open_session(model, graph(None), chain, told.append) as session:
+        with open_session(model, graph(None), order, told.append) as session:
             assert session.notes == []
-    assert [there for there, _ in opened] == [False, True, True], "built once, loaded twice"
-    assert len({key for _, key in opened}) == 1
+            picture = np.ones((1, 3, 8, 8), np.float32)
+            np.testing.assert_array_equal(session.run({"images": picture})[0], picture * 2)
+    assert tensorrt_of.opened == [*BUILT, *[("model_ctx.onnx", True, False)] * 2], "built once, loaded twice"
+    assert len(tensorrt_of.keys) == 1
     assert len(told) == 1
-    fp32 = dataclasses.replace(chain, precision="fp32")
-    larger = dataclasses.replace(chain, batch_limit=8)
+    fp32 = dataclasses.replace(order, precision="fp32")
+    larger = dataclasses.replace(order, batch_limit=8)
     for changed in (fp32, larger):
         open_session(model, graph(None), changed, told.append).close()
     monkeypatch.setattr(gpu, "read_gpu", lambda _: dataclasses.replace(CARD, driver="581.0"))
-    open_session(model, graph(None), chain, told.append).close()
+    open_session(model, graph(None), order, told.append).close()
     save(model, [helper.make_node("Add", ["images", "two"], ["double"]), PLAIN], None)
-    open_session(model, graph(None), chain, told.append).close()
+    open_session(model, graph(None), order, told.append).close()
     assert len(told) == 5, "precision, batches, driver and model each made another engine"
+    for name in ("yolox", "ultralytics"):
+        with open_session(model, graph(None), order, told.append, PRESETS[name]) as session:
+            assert session.graph.input.dtype == np.uint8
+    assert len(told) == 7, "and so did each uint8 input that was joined to it"
+
+
+@needs_no_gpu
+@pytest.mark.usefixtures("pretended")
+def test_a_provider_that_does_not_run_the_uint8_input_runs_the_model_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the CPU in the place of CUDA, which refuses the joined model."""
+
+    def pretend(
+        source: Source, asked: RuntimeOptions, notes: list[str], tell: Tell, providers: Providers
+    ) -> Session:
+        if source.key:
+            raise NotHereError("no uint8 here")
+        return session_module.open_cpu(source, asked, notes, tell)
+
+    monkeypatch.setattr(session_module, "open_on_gpu", pretend)
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    order = options("cuda", fallback=False)
+    with open_session(model, graph(None), order, contract=PRESETS["yolox"]) as session:
+        assert session.graph.input.dtype == np.float32
+        assert session.notes == ["cuda does not run it with a uint8 input: no uint8 here"]
+
+
+@pytest.mark.parametrize("fault", ["while written", "not written", "broken", "of a part of the graph"])
+def test_an_engine_whose_context_model_is_of_no_use_is_used_without(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt, fault: str
+) -> None:
+    """Nothing is lost by trying: the build then ends as one without a context model does."""
+
+    def fails(source: Source, writing: bool) -> Exception | None:
+        if fault == "while written" and writing:
+            return NotHereError("no session could be made: Resolve")
+        if source.path.name == "model_ctx.onnx":
+            if fault == "broken":
+                source.path.write_bytes(b"rubbish")
+            if fault == "of a part of the graph":
+                return AssignmentError("ONNX Runtime gives it none of the model's 0 nodes")
+        return None
+
+    tensorrt_of.fails, tensorrt_of.writes_context = fails, fault != "not written"
+    order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    told: list[str] = []
+    for _ in range(2):
+        with open_session(model, graph(None), order, told.append) as session:
+            assert session.notes == []
+    assert tensorrt_of.opened[-3:] == [
+        ("m.onnx", fault != "while written", False),
+        *[("m.onnx", True, False)] * 2,
+    ]
+    assert [line.partition(" ")[0] for line in told] == ["building", "no"]
+    assert not list((tmp_path / "cache").glob("*/model_ctx.onnx"))
+
+
+def test_a_context_model_that_loads_no_more_gives_way_to_the_engine_alone(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt
+) -> None:
+    order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    open_session(model, graph(None), order).close()
+    tensorrt_of.fails = lambda source, writing: (
+        NotHereError("no") if source.path.name == "model_ctx.onnx" else None
+    )
+    with open_session(model, graph(None), order) as session:
+        assert session.notes == ["the engine's context model does not load, so the model is parsed: no"]
+    assert tensorrt_of.opened[-2:] == [("model_ctx.onnx", True, False), ("m.onnx", True, False)]
+
+
+def test_what_is_awaited_is_the_head_of_the_chain_when_it_lacks_an_engine(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt
+) -> None:
+    model, described = save(tmp_path / "m.onnx", GOOD, None), graph(None)
+    order = options("tensorrt", "cuda", "cpu", cache=tmp_path / "cache")
+    wanted = chain.awaited(model, described, order)
+    assert wanted == dataclasses.replace(order, providers=("tensorrt",))
+    assert chain.behind(order) == dataclasses.replace(order, providers=("cuda", "cpu"))
+    assert chain.behind(dataclasses.replace(order, fallback=False)) is None
+    assert chain.behind(wanted) is None
+    for none in (("cpu",), ("cuda", "tensorrt", "cpu")):
+        assert chain.awaited(model, described, dataclasses.replace(order, providers=none)) is None
+    assert tensorrt_of.opened == [], "looking builds nothing"
+    for built in (True, False):
+        engine = chain.build_engine(model, described, order)
+        assert (engine.built, engine.folder.parent) == (built, tmp_path / "cache")
+    assert chain.awaited(model, described, order) is None
+    (engine.folder / "m.engine").write_bytes(b"half an engine")
+    assert chain.awaited(model, described, order) == wanted
+
+
+def test_what_is_awaited_and_built_is_the_engine_of_the_uint8_input(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt
+) -> None:
+    """That of the model as it is, which may be there already, is of no use then."""
+    model, described, contract = save(tmp_path / "m.onnx", GOOD, None), graph(None), PRESETS["yolox"]
+    order = options("tensorrt", "cpu", cache=tmp_path / "cache")
+    as_it_is = chain.build_engine(model, described, order)
+    assert chain.awaited(model, described, order, contract) is not None
+    engine = chain.build_engine(model, described, order, contract=contract)
+    assert (as_it_is.joined, engine.joined, engine.built) == (False, True, True)
+    assert engine.folder != as_it_is.folder
+    assert chain.awaited(model, described, order, contract) is None
+    before = len(tensorrt_of.opened)
+    with open_session(model, described, order, contract=contract) as session:
+        assert session.graph.input.dtype == np.uint8
+        picture = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(1, 3, 8, 8)
+        np.testing.assert_array_equal(session.run({"images_uint8": picture})[0], picture * np.float32(2))
+    assert tensorrt_of.opened[before:] == [("model_ctx.onnx", True, False)]
+    floats = dataclasses.replace(order, uint8_input=frozenset())
+    assert chain.awaited(model, described, floats, contract) is None
+
+
+def test_an_engine_for_the_model_as_it_is_when_there_is_none_for_the_uint8_input(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt
+) -> None:
+    tensorrt_of.fails = lambda source, writing: NotHereError("no uint8 here") if source.key else None
+    model, told = save(tmp_path / "m.onnx", GOOD, None), list[str]()
+    order = options("tensorrt", "cpu", cache=tmp_path / "cache")
+    engine = chain.build_engine(model, graph(None), order, told.append, PRESETS["yolox"])
+    assert (engine.built, engine.joined) == (True, False)
+    assert told[-1] == "tensorrt does not run it with a uint8 input: no uint8 here"
+
+
+def test_what_serves_in_front_of_an_awaited_provider_takes_pictures_in_its_form(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    for joining, form in ((frozenset({"tensorrt", "cuda"}), np.uint8), (frozenset({"cuda"}), np.float32)):
+        order = dataclasses.replace(options("tensorrt", "cpu"), uint8_input=joining)
+        rest = chain.meanwhile(order)
+        assert rest is not None
+        with open_session(model, graph(None), rest, contract=PRESETS["yolox"]) as session:
+            assert session.provider == "CPUExecutionProvider"
+            assert session.graph.input.dtype == form
+    assert chain.meanwhile(dataclasses.replace(order, fallback=False)) is None
+
+
+@needs_no_gpu
+def test_nothing_is_awaited_of_a_provider_that_does_not_run_here(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    order = options("tensorrt", "cpu", cache=tmp_path / "cache")
+    assert chain.awaited(model, graph(None), order) is None
+    with pytest.raises(ProviderError, match=r"^tensorrt does not run here: libcuda.so.1 is missing \("):
+        chain.build_engine(model, graph(None), order)
 
 
 @pytest.mark.gpu
@@ -392,7 +577,7 @@ def test_tensorrt_builds_once(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", GOOD, None)
     told: list[str] = []
     for _ in range(2):
-        chain = options("tensorrt", fallback=False, cache=tmp_path / "cache")
-        with open_session(model, graph(None), chain, told.append) as session:
+        order = options("tensorrt", fallback=False, cache=tmp_path / "cache")
+        with open_session(model, graph(None), order, told.append) as session:
             assert session.provider == "TensorrtExecutionProvider"
     assert len([line for line in told if line.startswith("building")]) == 1

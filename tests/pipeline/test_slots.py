@@ -33,3 +33,17 @@ def test_whoever_waits_gets_the_next_free_slot_or_is_let_go_by_stop() -> None:
     stop.set()
     blocked.join(5)
     assert got == [slot, None]
+
+
+def test_a_pool_that_may_make_more_lets_go_whoever_waits() -> None:
+    pool, stop = SlotPool(TINY, 1), threading.Event()
+    first = pool.acquire(stop)
+    got: list[object] = []
+    waiter = threading.Thread(target=lambda: got.append(pool.acquire(stop)))
+    waiter.start()
+    pool.allow(2)
+    waiter.join(5)
+    assert len(got) == 1
+    assert got != [first]
+    pool.allow(1)  # never fewer
+    assert pool.in_use() == 2

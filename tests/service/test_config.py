@@ -16,9 +16,10 @@ import yaml
 from streamd.core.errors import ConfigError
 from streamd.models.contract import Fit, InputContract, Order
 from streamd.service.address import Kind
-from streamd.service.config import Config, File, Settings, StreamEntry, json_schema
+from streamd.service.config import Config, File, Settings, StreamEntry
 from streamd.service.document import read_document, write
 from streamd.service.loading import load
+from streamd.service.schema import json_schema
 from streamd.service.values import Confidence, Section
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "streamd.yaml"

@@ -316,7 +316,7 @@ def test_a_crash_of_the_thread_ends_the_daemon(
     streams = {"a": {"url": "test:?size=64x48"}}
     path = write_config(tmp_path / "c.yaml", model, streams, publish={"frames": endpoint})
     config = load(path)
-    options = runtime_options(config.runtime, config.batch)
+    options = runtime_options(config)
     with (
         open_detector(describe_configured(config.model), options) as (detector, warm_ms),
         pictures(endpoint, timeout_s=1),

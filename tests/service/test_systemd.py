@@ -116,9 +116,9 @@ def test_a_status_is_one_line_without_secrets_and_not_too_long() -> None:
         notifier.status("a\nREADY=1\r\0b s3cret \udcff")
         notifier.status("€" * 100_000)
         notifier.status("plain")
-        notifier.remark("reload refused: s3cret")
+        notifier.remark("reload", "reload refused: s3cret")
         notifier.status("next")
-        notifier.remark(None)
+        notifier.remark("reload", None)
         assert systemd.wait(lambda told: len(told) == 6)
         first, long, *others = systemd.of("STATUS")
         assert first == "a READY=1 b *** ?"

@@ -115,7 +115,7 @@ def test_a_worker_that_hangs_is_fed_for_no_more(tmp_path: Path) -> None:
         assert daemon.page("/readyz") == "ready\n"
         # As systemd's watchdog does it: what each thread was at stands in the log.
         assert daemon.stop(signal.SIGABRT) == -signal.SIGABRT
-        assert [line for line in daemon.log if "in _infer" in line]
+        assert [line for line in daemon.log if "pipeline/worker.py" in line and "in _serve" in line]
 
 
 def test_a_reload_is_told_from_its_begin_to_its_end_and_how_it_came_out(tmp_path: Path) -> None:

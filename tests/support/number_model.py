@@ -28,12 +28,14 @@ def make_number_model(
     batch: int | str = "n",
     most_bits: int | None = None,
     hangs_above: int | None = None,
+    floats: bool = False,
 ) -> Path:
     """Write the model: uint8 [n, 3, 64, 128] in, [n, 32, 6] out (boxes, score, class), stretched input.
 
     burn: how many products of 256 x 256 matrices each picture costs besides, about a millisecond each.
     most_bits: the model fails at a picture whose number has more bits set than this.
     hangs_above: the model never returns from a picture whose number has more bits set than this; -1: from any.
+    floats: the input is float32, from 0 to 1.
     """
     cells = np.arange(CELLS, dtype=np.float32)
     boxes = np.stack([cells * 8, cells * 0, cells * 8 + 8, cells * 0 + 28], axis=1)
@@ -48,9 +50,14 @@ def make_number_model(
         "boxes": np.concatenate([boxes, boxes])[None].astype(np.float32),
         "classes": classes,
         "one": np.array([2], np.int64),
+        **({"whole": np.float32(255)} if floats else {}),
     }
     nodes = [
-        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        *(
+            [helper.make_node("Mul", ["images", "whole"], ["float"])]
+            if floats
+            else [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT)]
+        ),
         helper.make_node("ReduceMean", ["float"], ["grey"], axes=[1], keepdims=0),
         *(
             node
@@ -99,12 +106,18 @@ def make_number_model(
     graph = helper.make_graph(
         nodes,
         "number",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, [batch, 3, HEIGHT, WIDTH])],
+        [
+            helper.make_tensor_value_info(
+                "images", TensorProto.FLOAT if floats else TensorProto.UINT8, [batch, 3, HEIGHT, WIDTH]
+            )
+        ],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [batch, 2 * CELLS, 6])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    contract = {"order": "rgb", "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "fit": "stretch", "fill": 0}
+    scale = 1 / 255 if floats else 1
+    plain = {"mean": [0, 0, 0], "std": [1, 1, 1]}
+    contract = {"order": "rgb", "scale": scale, **plain, "fit": "stretch", "fill": 0}
     helper.set_model_props(
         model,
         {

@@ -24,10 +24,11 @@ class End2End:
 
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """See `Head.decode`."""
-        raw = rows.floats(rows.picture_row(outputs[0], row, (self.lines, 6), self.output))
-        class_ids = rows.whole(raw[:, 5])
-        kept = rows.reaching(raw[:, 4], class_ids, floors)
-        return rows.candidates(raw[kept, :4], raw[kept, 4], class_ids[kept])
+        raw = rows.picture_row(outputs[0], row, (self.lines, 6), self.output)
+        few = rows.floats(raw[(raw[:, 4] >= floors.min()).nonzero()[0]])
+        scores, class_ids = few[:, 4], rows.whole(few[:, 5])
+        kept = rows.reaching(scores, class_ids, floors)
+        return rows.candidates(few[kept, :4], scores[kept], class_ids[kept])
 
 
 def recognise(graph: Graph) -> str | None:

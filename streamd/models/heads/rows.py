@@ -53,10 +53,7 @@ def grid(picture: InputShape, strides: Sequence[int]) -> tuple[Floats, Floats]:
 
 def picture_row(output: Array, row: int, shape: tuple[int | None, ...], name: str) -> Array:
     """Output `name` for picture `row`, which must have `shape` (None: any). Raises ModelError otherwise."""
-    found: tuple[int, ...] = output.shape[1:]
-    if len(found) != len(shape) or any(
-        want not in (None, is_) for want, is_ in zip(shape, found, strict=True)
-    ):
+    if not _fits(output.shape[1:], shape):
         wanted = ", ".join("?" if dim is None else str(dim) for dim in shape)
         raise ModelError(
             f"the model's output {name!r} came out as {list(output.shape)} where [n, {wanted}] was declared; "
@@ -64,6 +61,16 @@ def picture_row(output: Array, row: int, shape: tuple[int | None, ...], name: st
         )
     picture: Array = output[row]
     return picture
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    if found == shape:
+        return True
+    return len(found) == len(shape) and all(map(_either, shape, found))
+
+
+def _either(wanted: int | None, found: int) -> bool:
+    return wanted is None or wanted == found
 
 
 def floats(values: Array) -> Floats:
@@ -81,14 +88,15 @@ def whole(values: Array) -> NDArray[np.int64]:
     """Class numbers as integers; -1, which no class has, for what is no number."""
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
-    return np.where(np.isfinite(values) & (np.abs(values) < 1e6), values, -1).round().astype(np.int64)
+    # fmin and fmax leave the number where the other is none.
+    return np.fmin(np.fmax(values, -1), 1e6).round().astype(np.int64)
 
 
 def reaching(scores: Floats, class_ids: NDArray[np.int64], floors: Floats) -> NDArray[np.intp]:
-    """Indices of the rows whose score is a number that reaches the floor of their class."""
-    known = (class_ids >= 0) & (class_ids < len(floors))
-    wanted = floors[np.where(known, class_ids, 0)]
-    return np.flatnonzero(known & (scores >= wanted) & np.isfinite(scores))
+    """Indices of the rows whose score reaches the floor of their class; a class beyond the floors has none."""
+    wanted = floors.take(class_ids, mode="clip")
+    found = (scores >= wanted) & (class_ids >= 0) & (class_ids < len(floors))
+    return found.nonzero()[0]
 
 
 def likely(values: Array, floor: float, axis: int) -> NDArray[np.intp]:
@@ -143,6 +151,16 @@ def candidates(
 
     Raises ModelError for scores that are no probabilities.
     """
+    # Nearly always nothing is wrong, which a few looks tell: no comparison holds for what is no number.
+    sound = np.abs(boxes).max(initial=0) <= _FARTHEST and scores.max(initial=0) <= 1
+    if sound and (keypoints is None or np.abs(keypoints).max(initial=0) <= _FARTHEST):
+        return Candidates(boxes, scores, class_ids, keypoints)
+    return _mended(boxes, scores, class_ids, keypoints)
+
+
+def _mended(
+    boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], keypoints: Floats | None
+) -> Candidates:
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     if keypoints is not None:
         finite &= np.isfinite(keypoints).all(axis=(1, 2))

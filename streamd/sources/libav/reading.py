@@ -25,6 +25,7 @@ from streamd.sources.libav.faults import connection_fault, plain
 from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
 from streamd.sources.libav.streams import declared_s, duration_s
 from streamd.sources.source import Closing, SourceRequest
+from streamd.sources.thinning import Thinning
 
 # A cut MP4 reports every sample that is missing; a damaged one recovers after a few.
 _READ_ERRORS_IN_A_ROW = 32
@@ -55,7 +56,10 @@ class LibavSource(Closing):
         self._ahead: deque[Picture] = deque()
         self._closed = False
         self._reader = self._decode_all()
-        self._time_base = stream.time_base or Fraction(1)
+        base = stream.time_base or Fraction(1)
+        # Not the fraction: a division of whole numbers gives the same float in a twentieth of the time.
+        self._ticks, self._per_s = base.numerator, base.denominator
+        self._sar: Fraction | None = None
         self._decoded = 0
         self._spoilt = False
         self._newest_pts: float | None = None
@@ -65,7 +69,7 @@ class LibavSource(Closing):
         self.live = live
         self.damaged = 0
         self.lost_packets = 0
-        self.undecoded: Mapping[str, int] = {}
+        self.thinning = Thinning()
         self.skipped = 0
         rate = stream.average_rate
         self.rate = float(rate) if rate else None
@@ -102,6 +106,10 @@ class LibavSource(Closing):
         if self.duration_s is None or self.rate is None:
             return None
         return round(self.duration_s * self.rate)
+
+    @property
+    def undecoded(self) -> Mapping[str, int]:
+        return {"rate_limit": self.thinning.left_out} if self.live else {}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -149,6 +157,8 @@ class LibavSource(Closing):
         for packet in self._packets():
             arrival = Arrival.now()
             if self.live:
+                if self.thinning.skips(packet.is_keyframe, arrival.ns, packet.pts):
+                    continue
                 packet.opaque = arrival
             frames = self._decode(packet)
             for frame in frames:
@@ -244,8 +254,8 @@ class LibavSource(Closing):
             self._newest_packet = packet
             start = packet.pts if packet.pts is not None else packet.dts
             self._ending.packet(
-                None if start is None else float(start * self._time_base),
-                float((packet.duration or 0) * self._time_base),
+                None if start is None else start * self._ticks / self._per_s,
+                (packet.duration or 0) * self._ticks / self._per_s,
                 damaged,
             )
         return frames
@@ -254,7 +264,7 @@ class LibavSource(Closing):
         """None when the picture lies before the asked start."""
         if self._stop.is_set():
             return None
-        pts = None if frame.pts is None else round(float(frame.pts * self._time_base), 6)
+        pts = None if frame.pts is None else round(frame.pts * self._ticks / self._per_s, 6)
         self._newest_pts = pts
         start_s = self._request.start_s
         if start_s is not None and not self.live:
@@ -267,14 +277,18 @@ class LibavSource(Closing):
             if pts < start_s and not self._decoded:
                 self.skipped += 1
                 return None
-        self._decoded += 1
         stamp = frame.opaque if self.live else None
-        sar = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+        if frame.key_frame or not self._decoded:
+            # Each asking makes a Fraction, and it changes with a keyframe only.
+            context = self._stream.codec_context
+            self._sar = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
+        self._decoded += 1
         # Nothing else tells here what a damaged picture spoils: all that follows, to the next keyframe.
         self._spoilt = frame.is_corrupt or (self._spoilt and not frame.key_frame)
         arrival = stamp if isinstance(stamp, Arrival) else arrival
         try:
-            return picture_of(self._views, frame, pts, sar, arrival, corrupt=self._spoilt)
+            corrupt = self._spoilt or self.thinning.torn(frame.pts)
+            return picture_of(self._views, frame, pts, self._sar, arrival, corrupt=corrupt)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,

@@ -13,7 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from streamd.sources.libav.planes import Arrival
-from streamd.sources.rtsp.nal import H265, INSTANT, START, START_CODE, Codec
+from streamd.sources.rtsp.nal import H265, INSTANT, START_CODE, Codec
 from streamd.sources.rtsp.units import AccessUnit
 
 
@@ -45,7 +45,7 @@ class Integrity:
         instant = unit.roles & INSTANT
         if unit.damaged:
             self.lose()
-        elif unit.roles & START or unit.recovery == 0:
+        elif unit.begins:
             if not self._trusted:
                 self._clean_from = None if instant else pts
             self._trusted, self._begun, self._countdown = True, True, None

@@ -29,6 +29,7 @@ from streamd.sources.rtsp.rtp import Packet, Reception, Timeline, parse
 from streamd.sources.rtsp.session import Session
 from streamd.sources.rtsp.units import AccessUnit, Assembler
 from streamd.sources.source import Closing, SourceRequest
+from streamd.sources.thinning import Thinning
 
 _REPORT_S = 5.0
 _BEHIND_S = 1.0
@@ -87,6 +88,7 @@ class RtspSource(Closing):
         self.skipped = 0
         self.lost_packets = 0
         self.late = 0
+        self.thinning = Thinning()
 
     @property
     def codec(self) -> str:
@@ -120,7 +122,12 @@ class RtspSource(Closing):
     @property
     def undecoded(self) -> Mapping[str, int]:
         decoder = self._decoder
-        return {"behind": self.late, "damaged": decoder.damaged, "no_keyframe": decoder.skipped}
+        return {
+            "behind": self.late,
+            "damaged": decoder.damaged,
+            "no_keyframe": decoder.skipped,
+            "rate_limit": self.thinning.left_out,
+        }
 
     @property
     def heard(self) -> bool:
@@ -255,7 +262,7 @@ class RtspSource(Closing):
         full = len(waiting) > _MOST_WAITING or sum(len(unit.data) for unit in waiting) > _MOST_WAITING_BYTES
         if not (old or full):
             return
-        starts = [index for index, unit in enumerate(waiting) if not unit.damaged and unit.roles & START]
+        starts = [index for index, unit in enumerate(waiting) if unit.begins]
         count = starts[-1] if starts else len(waiting) if full else 0
         if count:
             for _ in range(count):
@@ -264,6 +271,9 @@ class RtspSource(Closing):
             self._decoder.integrity.lose()
 
     def _decode(self, unit: AccessUnit) -> list[Picture]:
+        if self.thinning.skips(unit.begins, unit.arrival.ns):
+            self._decoder.integrity.lose()
+            return []
         timestamp = self._timeline.unwrapped(unit.timestamp)
         stamp = Stamp(unit.arrival, self._timeline.pts(timestamp), self._timeline.captured_us(timestamp))
         frames = self._decoder.decode(unit, stamp)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from streamd.sources.libav.planes import Arrival
 from streamd.sources.rtsp.depacketise import Depacketiser
-from streamd.sources.rtsp.nal import PICTURE
+from streamd.sources.rtsp.nal import PICTURE, START
 from streamd.sources.rtsp.rtp import Packet
 
 _PATIENCE = 10
@@ -39,6 +39,11 @@ class AccessUnit:
     markers: int = 0
     marked: bool = False
     """Whether its newest packet had the marker bit."""
+
+    @property
+    def begins(self) -> bool:
+        """Whether decoding can begin with it: it is whole, and a random access point."""
+        return not self.damaged and (bool(self.roles & START) or self.recovery == 0)
 
 
 class Assembler:

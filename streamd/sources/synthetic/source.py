@@ -15,6 +15,7 @@ from streamd.core.errors import Reason, SourceError
 from streamd.core.picture import Layout, Matrix, Picture, Pixels
 from streamd.sources.source import Closing, SourceRequest
 from streamd.sources.synthetic.plan import Fault, Plan, plan_of
+from streamd.sources.thinning import Thinning
 
 _CELLS = 16
 _WHITE, _BLACK = 235, 16
@@ -43,6 +44,7 @@ class SyntheticSource(Closing):
 
     def __init__(self, plan: Plan, url: str, stop: threading.Event) -> None:
         self._plan = plan
+        self.thinning = Thinning()  # nothing is decoded here, so nothing is saved
         self._url = url
         self._stop = stop
         self._faults = deque(plan.faults)

@@ -1,0 +1,195 @@
+"""A session that has run: how large its batches may be, where its inputs and outputs lie, how long a run takes."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from streamd.core.errors import ModelError, ProviderError
+from streamd.models.assignment import CPU
+from streamd.models.bound import Bound, DeviceBound, FeedsError, HostBound, fixed_outputs
+from streamd.models.contract import Array, Graph
+from streamd.models.creation import ORT_ERRORS, NotHereError, words
+from streamd.models.engines import Tell
+from streamd.models.libraries import LibraryError
+from streamd.models.memory import Memory
+from streamd.models.shapes import black
+
+_RUN_ERRORS = (*ORT_ERRORS, LibraryError)
+
+
+@dataclass(slots=True)
+class Session:
+    """A warm session. `runs` threads at a time; `run` blocks and releases the GIL."""
+
+    provider: str
+    """ONNX Runtime's name of what really runs the model."""
+    providers: tuple[str, ...]
+    """All that the session has, in order."""
+    graph: Graph
+    """What it takes and gives: the model's own graph, or the one with a uint8 input."""
+    batch: int
+    """The most pictures in one run: the model's number, else as many of `batch_limit` as were proven."""
+    buckets: tuple[int, ...]
+    """The sizes of batches that were warmed, ascending, to one of which each batch is padded; (): any size runs."""
+    warm_ms: float
+    """How long a run of `batch` pictures took once it was warm, with no other beside it."""
+    notes: list[str]
+    """What was tried and not taken, and what is not as asked; a line each, for the log."""
+    _outputs: list[str]
+    _session: Any = field(repr=False)
+    _bound: Bound | None = field(default=None, repr=False)
+    _tell: Tell = field(default=lambda _: None, repr=False)
+    runs: int = 1
+    """How many runs may go on side by side."""
+
+    @property
+    def staging(self) -> Array | None:
+        """Where pictures are best put together, [batch, ...]: they go to the GPU from there. None: anywhere."""
+        return self._bound.staging if self._bound is not None else None
+
+    def rows(self, pictures: int) -> int:
+        """How many rows a run with so many pictures takes; those beyond hold anything, and come to nothing."""
+        return self.buckets[bisect_left(self.buckets, pictures)] if self.buckets else pictures
+
+    def allow(self, runs: int) -> None:
+        """Let so many threads run it at a time, on the CPU. Each run gets new memory for its outputs then."""
+        self.runs = runs
+        if runs > 1 and self._bound is not None:
+            self._bound.close()
+            self._bound = None
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """The outputs in the graph's order, valid until the next run: it may write into the same memory.
+
+        feeds: every input by name, contiguous; the picture's is [rows, 3, H, W] or [rows, H, W, 3].
+        Raises ModelError when the model cannot take it, ProviderError when the GPU fails or it is closed.
+        """
+        if self._session is None:
+            raise ProviderError("the session is closed")
+        try:
+            return self._run(feeds)
+        except FeedsError as error:
+            raise ModelError(f"the model failed to run: {error}") from error
+        except _RUN_ERRORS as error:
+            if self.provider == CPU:
+                raise ModelError(f"the model failed to run: {words(error)}") from error
+            raise ProviderError(f"{self.provider} failed to run the model: {words(error)}") from error
+
+    def close(self) -> None:
+        """Frees the model and its memory. Not while another thread runs it."""
+        if self._bound is not None:
+            self._bound.close()
+        self._bound = self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        if self._bound is None:
+            return list(self._session.run(self._outputs, feeds))
+        try:
+            return self._bound.run(feeds)
+        except _RUN_ERRORS as error:
+            # Outputs may have another size than the file declares, and one that differs from run to run.
+            outputs = list(self._session.run(self._outputs, feeds))
+            self._bound.close()
+            self._bound = None
+            self._tell(f"outputs are allocated for each run from now on: {words(error)}")
+            return outputs
+
+
+def warmed(
+    session: Any,
+    graph: Graph,
+    limit: int,
+    memory: Callable[[], Memory] | None,
+    notes: list[str],
+    tell: Tell,
+) -> Session:
+    """The session, run with each size of batch that will come, and bound to fixed memory where that can be.
+
+    limit: the most pictures in one run, if the model leaves it open; it may only claim to take any number.
+    memory: makes that of a GPU, whose batches are padded to few sizes; None on the CPU.
+    Raises ModelError, NotHereError when it does not run. Blocks for some runs.
+    """
+    provider = session.get_providers()[0]
+    names = [tensor.name for tensor in graph.outputs]
+    smallest = graph.input.batch or 1
+    batch = graph.input.batch or limit
+    shapes = {smallest: _try(session, names, black(graph, smallest), provider)}
+    while batch > smallest:
+        try:
+            shapes[batch] = _try(session, names, black(graph, batch), provider)
+            break
+        except (ModelError, NotHereError) as error:
+            notes.append(f"a batch of {batch} does not run ({error}); trying {max(batch // 2, smallest)}")
+            batch = max(batch // 2, smallest)
+    buckets = _buckets(smallest, batch) if memory is not None or graph.input.batch else ()
+    for bucket in buckets:
+        if bucket not in shapes:
+            shapes[bucket] = _try(session, names, black(graph, bucket), provider)
+    made = Session(
+        provider, tuple(session.get_providers()), graph, batch, buckets, 0.0, notes, names, session
+    )
+    made._tell = tell
+    _bind(made, memory, shapes)
+    feeds = black(graph, batch)
+    made.run(feeds)
+    started = time.monotonic_ns()
+    made.run(feeds)
+    made.warm_ms = (time.monotonic_ns() - started) / 1e6
+    return made
+
+
+def _buckets(smallest: int, batch: int) -> tuple[int, ...]:
+    """Powers of two and the largest batch: a run costs at most twice what its pictures need."""
+    sizes = [smallest]
+    while sizes[-1] < batch:
+        sizes.append(min(2 * sizes[-1], batch))
+    return tuple(sizes)
+
+
+def _bind(session: Session, memory: Callable[[], Memory] | None, shapes: Mapping[int, list[object]]) -> None:
+    """Fixed memory for the session, or a note why not. shapes: of all outputs, by the size of the batch."""
+    graph = session.graph
+    outputs = fixed_outputs(graph)
+    if outputs is None or any(
+        found != [(rows, *output.picture) for output in outputs] for rows, found in shapes.items()
+    ):
+        if memory is not None:
+            session.notes.append("its outputs have no size that is known beforehand: no page-locked memory")
+        return
+    try:
+        with ExitStack() as undone:
+            bound: Bound
+            if memory is None:
+                bound = HostBound(session._session, graph, outputs, session.batch)
+            else:
+                far = memory()
+                undone.callback(far.close)
+                bound = DeviceBound(session._session, graph, outputs, far, dict.fromkeys(session.buckets))
+            for bucket in session.buckets:
+                bound.run(black(graph, bucket))
+            undone.pop_all()
+            session._bound = bound
+    except _RUN_ERRORS as error:
+        session.notes.append(f"inputs and outputs are not bound to fixed memory: {words(error)}")
+
+
+def _try(session: Any, names: list[str], feeds: Mapping[str, Array], provider: str) -> list[object]:
+    """The outputs' shapes. Raises ModelError, NotHereError."""
+    try:
+        return [getattr(output, "shape", None) for output in session.run(names, feeds)]
+    except ORT_ERRORS as error:
+        problem = f"it loads but fails at its first run: {words(error)}"
+        if provider == CPU:
+            raise ModelError(problem) from error
+        raise NotHereError(problem) from error

@@ -1,0 +1,122 @@
+"""Stand-ins for a GPU's memory: no GPU is needed to prove what is copied, when, and from where."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from streamd.models.contract import Array
+
+
+class FarMemory:
+    """A second place in host memory: a session on the CPU computes there, as one on a GPU does in its own.
+
+    Copies are done when `finish` is called, so that one that is not waited for is noticed.
+    """
+
+    kind = "cpu"
+    device = 0
+
+    def __init__(self) -> None:
+        self._far: dict[int, Array] = {}
+        self._queue: list[tuple[int, int, int]] = []
+        self.copied = 0
+        self.closed = False
+
+    def host(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return np.zeros(shape, dtype)
+
+    def reserve(self, size: int) -> int:
+        memory = np.full(size, 0xA5, np.uint8)
+        self._far[memory.ctypes.data] = memory
+        return memory.ctypes.data
+
+    def upload(self, source: Array, address: int) -> None:
+        assert source.flags.c_contiguous
+        assert source.nbytes <= self._far[address].nbytes
+        self._queue.append((address, source.ctypes.data, source.nbytes))
+
+    def download(self, address: int, target: Array) -> None:
+        assert target.flags.c_contiguous
+        assert target.nbytes <= self._far[address].nbytes
+        self._queue.append((target.ctypes.data, address, target.nbytes))
+
+    def finish(self) -> None:
+        for target, source, size in self._queue:
+            ctypes.memmove(target, source, size)
+            self.copied += size
+        self._queue.clear()
+
+    def close(self) -> None:
+        self._far.clear()
+        self.closed = True
+
+
+class PretendedRuntime:
+    """The functions of libcudart that streamd calls, over the C library's memory; each refuses what CUDA would."""
+
+    def __init__(self) -> None:
+        self._c = ctypes.CDLL(None)
+        self._c.malloc.restype = ctypes.c_void_p
+        self._c.malloc.argtypes = [ctypes.c_size_t]
+        self.host: set[int] = set()
+        self.device: set[int] = set()
+        self.streams: set[int] = set()
+        self.refuse: set[str] = set()
+
+    def cudaSetDevice(self, device: int) -> int:  # noqa: N802
+        return 0 if device == 0 else 101  # cudaErrorInvalidDevice
+
+    def cudaStreamCreateWithFlags(self, stream: Any, flags: ctypes.c_uint) -> int:  # noqa: N802
+        assert flags.value == 1
+        stream._obj.value = 7
+        self.streams.add(7)
+        return 0
+
+    def cudaStreamDestroy(self, stream: ctypes.c_void_p) -> int:  # noqa: N802
+        self.streams.remove(stream.value or 0)
+        return 0
+
+    def cudaStreamSynchronize(self, stream: ctypes.c_void_p) -> int:  # noqa: N802
+        return 0 if stream.value in self.streams else 400  # cudaErrorInvalidResourceHandle
+
+    def cudaHostAlloc(self, address: Any, size: ctypes.c_size_t, flags: ctypes.c_uint) -> int:  # noqa: N802
+        if "host" in self.refuse:
+            return 2  # cudaErrorMemoryAllocation
+        assert flags.value == 1
+        address._obj.value = self._c.malloc(size)
+        self.host.add(address._obj.value)
+        return 0
+
+    def cudaFreeHost(self, address: ctypes.c_void_p) -> int:  # noqa: N802
+        self.host.remove(address.value or 0)
+        self._c.free(address)
+        return 0
+
+    def cudaMalloc(self, address: Any, size: ctypes.c_size_t) -> int:  # noqa: N802
+        if "device" in self.refuse:
+            return 2
+        address._obj.value = self._c.malloc(size)
+        self.device.add(address._obj.value)
+        return 0
+
+    def cudaFree(self, address: ctypes.c_void_p) -> int:  # noqa: N802
+        self.device.remove(address.value or 0)
+        self._c.free(address)
+        return 0
+
+    def cudaMemcpyAsync(  # noqa: N802
+        self,
+        target: ctypes.c_void_p,
+        source: ctypes.c_void_p,
+        size: ctypes.c_size_t,
+        kind: int,
+        stream: ctypes.c_void_p,
+    ) -> int:
+        far = {1: target, 2: source}[kind]
+        if far.value not in self.device or stream.value not in self.streams:
+            return 1  # cudaErrorInvalidValue
+        ctypes.memmove(target, source, size.value)
+        return 0

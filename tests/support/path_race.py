@@ -1,0 +1,320 @@
+"""What the path costs beside what it is made of, the two sides taking turns.
+
+    python -m tests.support.path_race own
+    python -m tests.support.path_race engine MODEL.onnx
+    python -m tests.support.path_race decode CLIP.mp4 --streams 8
+    python -m tests.support.path_race hostile CLIP.mp4
+
+own: CPU time a frame of 64x64 with a model that does nothing, offline and in a daemon, and beside it what libav and
+ONNX Runtime take for that alone. engine: pictures a second through the offline path, its source always the same
+picture in memory, against as many threads that only run the session. decode: clips through the path into a model that
+does nothing, against as many threads that only decode with PyAV. hostile: how long a picture takes to decode with a
+thread of pure Python beside it, against without. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import onnx
+
+from streamd.benchmark.passes import Writing
+from streamd.core.picture import Picture
+from streamd.models.description import describe
+from streamd.models.detector import Detector
+from streamd.models.selection import rules_for
+from streamd.models.session import RuntimeOptions
+from streamd.service.offline import OfflineRun, Span
+from streamd.service.start import open_detector
+from streamd.sources import Source, SourceRequest, open_source
+from tests.support.clips import Clip, make
+from tests.support.daemon import write_config
+from tools.graphs.noop import noop
+from tools.graphs.planted import Planted
+
+_SWITCH_S = 0.0002  # as the daemon sets it
+
+
+def options(runs: int | None) -> RuntimeOptions:
+    return RuntimeOptions(("cpu",), True, "fp32", 0, Path(), 1, cpu_runs=runs)
+
+
+def offline(detector: Detector, clip: Path, frames: int | None = None) -> OfflineRun:
+    """A run over the clip that makes each result's line and keeps nothing."""
+    return OfflineRun(
+        detector, rules_for(detector.labels), [Writing()], Span(max_frames=frames), threading.Event()
+    )
+
+
+def in_turns(sides: dict[str, Callable[[], float]], pairs: int) -> dict[str, list[float]]:
+    """So many figures of each side; who begins, changes each time."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for pair in range(pairs):
+        for name in list(sides) if pair % 2 == 0 else reversed(list(sides)):
+            found[name].append(sides[name]())
+    return found
+
+
+def summary(figures: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(figures), 3),
+        "least": round(min(figures), 3),
+        "most": round(max(figures), 3),
+    }
+
+
+def ratio(found: dict[str, list[float]], one: str, other: str) -> dict[str, float]:
+    return summary([a / b for a, b in zip(found[one], found[other], strict=True)])
+
+
+# -- own time ------------------------------------------------------------------------------------------------
+
+
+def own(frames: int, pairs: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = {
+            count: make(folder / f"{count}.mp4", Clip(width=64, height=64, frames=count, gop=250))
+            for count in (frames, frames // 10)
+        }
+        model = folder / "noop.onnx"
+        onnx.save(noop(Planted(3)), model)
+        with open_detector(describe(model), options(1)) as (detector, _):
+            picture = np.zeros(detector.input.picture, detector.input.dtype)
+
+            def path_us() -> float:
+                started = time.process_time()
+                (end,) = offline(detector, clips[frames]).run([SourceRequest(str(clips[frames]))])
+                assert end.frames == frames
+                return (time.process_time() - started) / frames * 1e6
+
+            def bare_us() -> float:
+                started = time.process_time()
+                with av.open(str(clips[frames])) as container:
+                    container.streams.video[0].codec_context.thread_count = 1
+                    for _ in container.decode(video=0):
+                        detector.run([picture])
+                return (time.process_time() - started) / frames * 1e6
+
+            def daemon_us() -> float:
+                many, few = (_daemon_cpu_s(folder, model, clip) for clip in clips.values())
+                return (many - few) / (frames - frames // 10) * 1e6
+
+            found = in_turns({"offline": path_us, "bare": bare_us, "daemon": daemon_us}, pairs)
+    return {f"{side}_cpu_us": summary(figures) for side, figures in found.items()}
+
+
+def _daemon_cpu_s(folder: Path, model: Path, clip: Path) -> float:
+    config = write_config(
+        folder / "c.yaml", model, {"a": {"url": str(clip), "pace": "fast"}}, metrics={"listen": None}
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-m", "streamd", "run", "-c", str(config)], check=True, stderr=subprocess.DEVNULL
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+# -- the engine ----------------------------------------------------------------------------------------------
+
+
+class Still:
+    """A source of one picture, again and again, in the place of an opened file."""
+
+    def __init__(self, inner: Source, picture: Picture, frames: int) -> None:
+        self._inner, self._picture, self._frames = inner, picture, frames
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def pictures(self) -> Iterator[Picture]:
+        for number in range(self._frames):
+            yield replace(self._picture, pts=number / 25, received_ns=time.monotonic_ns())
+
+    def __enter__(self) -> Still:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inner.close()
+
+
+def engine(model: Path, frames: int, pairs: int) -> dict[str, Any]:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        open_detector(describe(model), options(None)) as (detector, _),
+    ):
+        shape = detector.input
+        clip = make(Path(name) / "a.mp4", Clip(width=shape.width, height=shape.height, frames=2))
+
+        def opened(request: SourceRequest, stop: threading.Event) -> Source:
+            source = open_source(request, stop)
+            return cast(Source, Still(source, next(source.pictures()), frames))
+
+        def path_fps() -> float:
+            run = offline(detector, clip)
+            run.open_source = opened
+            started = time.perf_counter()
+            (end,) = run.run([SourceRequest(str(clip))])
+            assert end.frames == frames
+            return frames / (time.perf_counter() - started)
+
+        def bare_fps() -> float:
+            picture = np.zeros(shape.picture, shape.dtype)
+            left = iter(range(frames))  # each number is given out once, whichever thread asks
+
+            def run() -> None:
+                for _ in left:
+                    detector.run([picture])
+
+            threads = [threading.Thread(target=run) for _ in range(detector.runs)]
+            started = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return frames / (time.perf_counter() - started)
+
+        found = in_turns({"path": path_fps, "bare": bare_fps}, pairs)
+        return {
+            "runs_side_by_side": detector.runs,
+            **{f"{side}_fps": summary(figures) for side, figures in found.items()},
+            "path_to_bare": ratio(found, "path", "bare"),
+        }
+
+
+# -- decoding ------------------------------------------------------------------------------------------------
+
+
+def decode(clip: Path, streams: int, pairs: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        model = Path(name) / "noop.onnx"
+        onnx.save(noop(Planted(3)), model)
+
+        def side_by_side(target: Callable[[], int]) -> float:
+            counts: list[int] = []
+            threads = [threading.Thread(target=lambda: counts.append(target())) for _ in range(streams)]
+            started = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(counts) == streams
+            return sum(counts) / (time.perf_counter() - started)
+
+        def bare() -> int:
+            with av.open(str(clip)) as container:
+                container.streams.video[0].codec_context.thread_count = 1
+                return sum(1 for _ in container.decode(video=0))
+
+        with open_detector(describe(model), options(1)) as (detector, _):
+            # Each passage has a worker of its own, so each needs a detector of its own; they share the session.
+            session = detector._session
+            session.allow(streams)
+
+            def path() -> int:
+                own_detector = Detector(detector.description, session, session.batch)
+                (end,) = offline(own_detector, clip).run([SourceRequest(str(clip))])
+                return end.frames
+
+            sides = {"path": lambda: side_by_side(path), "bare": lambda: side_by_side(bare)}
+            found = in_turns(sides, pairs)
+    return {
+        "streams": streams,
+        **{f"{side}_fps": summary(figures) for side, figures in found.items()},
+        "path_to_bare": ratio(found, "path", "bare"),
+    }
+
+
+# -- a hostile thread ----------------------------------------------------------------------------------------
+
+
+def hostile(clip: Path, pairs: int) -> dict[str, Any]:
+    def delays_ms() -> list[float]:
+        taken = []
+        with open_source(SourceRequest(str(clip)), threading.Event()) as source:
+            begun = time.perf_counter()
+            for _ in source.pictures():
+                now = time.perf_counter()
+                taken.append((now - begun) * 1000)
+                begun = now
+        return taken[1:]
+
+    def with_busy_thread() -> list[float]:
+        over = threading.Event()
+
+        def spin() -> None:
+            number = 0
+            while not over.is_set():
+                number += 1
+
+        thread = threading.Thread(target=spin)
+        thread.start()
+        try:
+            return delays_ms()
+        finally:
+            over.set()
+            thread.join()
+
+    found: dict[str, dict[str, list[float]]] = {}
+    for share in (50, 99):
+        found[f"p{share}"] = {"alone": [], "beside": []}
+    for pair in range(pairs):
+        sides = [("alone", delays_ms), ("beside", with_busy_thread)]
+        for side, way in sides if pair % 2 == 0 else reversed(sides):
+            taken = way()
+            for share in (50, 99):
+                found[f"p{share}"][side].append(float(np.percentile(taken, share)))
+    return {
+        name: {
+            **{f"{side}_ms": summary(figures) for side, figures in sides_.items()},
+            "beside_to_alone": ratio(sides_, "beside", "alone"),
+        }
+        for name, sides_ in found.items()
+    }
+
+
+def main() -> None:
+    """Read the command line and race."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["own", "engine", "decode", "hostile"])
+    parser.add_argument("path", type=Path, nargs="?")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--frames", type=int, default=None)
+    parser.add_argument("--streams", type=int, default=8)
+    chosen = parser.parse_args()
+    if chosen.path is None and chosen.what != "own":
+        parser.error(f"{chosen.what} needs a file")
+    sys.setswitchinterval(_SWITCH_S)
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        "own": lambda: own(chosen.frames or 10_000, chosen.pairs),
+        "engine": lambda: engine(chosen.path, chosen.frames or 60, chosen.pairs),
+        "decode": lambda: decode(chosen.path, chosen.streams, chosen.pairs),
+        "hostile": lambda: hostile(chosen.path, chosen.pairs),
+    }
+    print(
+        json.dumps(
+            {"what": chosen.what, "cores": len(os.sched_getaffinity(0)), **ways[chosen.what]()}, indent=1
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the GPU path costs and gains on this machine, as one Markdown table."""
