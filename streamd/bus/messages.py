@@ -82,7 +82,7 @@ def offline_result(result: Result, source: str, index: int, *, timings: bool) ->
 def stages_ms(result: Result) -> wire.Millis:
     """Each stage's milliseconds, 3 decimals; `encoded` is stamped."""
     durations = result.stamps.stages_ns()
-    # To the nearest microsecond: as `round` gives it, for a third of the time.
+    # To the nearest microsecond, without the price of `round` for each of seven.
     return {name: (max(0, ns) + 500) // 1000 / 1000 for name, ns in zip(_STAGES, durations, strict=True)}
 
 

@@ -160,6 +160,7 @@ def _named(
 
     demo = files("streamd") / "assets" / "demo.onnx"
     path = Path(model) if model is not None else stack.enter_context(as_file(demo))
+    # Of three types in one dictionary: it also goes, as it is, into the configuration of the measured daemon.
     description = describe(path, **asked)  # type: ignore[arg-type]
     runtime = offline_options(options.providers(provider), provider is None)
     return Plan(

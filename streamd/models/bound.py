@@ -77,7 +77,6 @@ class HostBound:
         self._outputs = outputs
         self._arrays = [np.zeros((rows, *output.picture), output.dtype) for output in outputs]
         self._bindings: dict[int, Any] = {}
-        self._whole = list(self._arrays)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """See `Bound.run`."""
@@ -90,8 +89,6 @@ class HostBound:
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
         self._session.run_with_iobinding(binding)
-        if rows == len(self._whole[0]):
-            return self._whole
         return [array[:rows] for array in self._arrays]
 
     def close(self) -> None:

@@ -13,30 +13,8 @@ from streamd.models.contract import Floats, Order
 # Luma coefficients (red, blue) of ITU-R BT.601-7, BT.709-6 and BT.2020-2.
 _LUMA = {Matrix.BT601: (0.299, 0.114), Matrix.BT709: (0.2126, 0.0722), Matrix.BT2020: (0.2627, 0.0593)}
 
-_ONE_STEP = np.array([1.0, 0.0, 0.0, 0.0])
-
 TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 """Degrees clockwise -> OpenCV's code."""
-
-
-def opencv_knows(picture: Picture) -> bool:
-    """Whether OpenCV's own conversion fits: it knows 4:2:0 in BT.601 and limited range only."""
-    if picture.layout not in (Layout.YUV, Layout.NV12):
-        return False
-    high, wide = picture.planes[0].shape[:2]
-    halved = picture.planes[1].shape[:2] == (-(-high // 2), -(-wide // 2))
-    return halved and picture.matrix is Matrix.BT601 and not picture.full_range
-
-
-def colour_i420(i420: Pixels, order: Order, coloured: Pixels) -> None:
-    """Limited-range BT.601 4:2:0 to `order`: [H * 3 / 2, W] (Y, U, V one after the other) to [H, W, 3].
-
-    H and W are even. Takes the luma in `i420` down by one step, for the reason given at `yuv_matrix`.
-    """
-    luma = i420[: coloured.shape[0]]
-    cv2.subtract(luma, _ONE_STEP, dst=luma)
-    code = cv2.COLOR_YUV2RGB_I420 if order is Order.RGB else cv2.COLOR_YUV2BGR_I420
-    cv2.cvtColor(i420, code, dst=coloured)
 
 
 @cache

@@ -87,7 +87,7 @@ class SourceRequest:
 
 
 class Closing:
-    """What is closed at the end of a `with`."""
+    """What is closed at the end of a `with`. A mixin: who inherits it has the `close`."""
 
     def close(self) -> None:
         raise NotImplementedError
