@@ -30,17 +30,19 @@ NAMES: Mapping[Provider, str] = {
     "cpu": CPU,
 }
 _WORTH_A_THREAD_MS = 1.0
-"""A model that is faster is not run side by side: handing pictures to several threads would cost as much."""
+"""A model that is faster is not run side by side: handing pictures to several threads would cost as much. So does
+running it for each picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
     """What executes the model.
 
-    batch_limit: the most pictures in one run. cpu_batch_limit: the same on the CPU, where a batch takes as long
-    as its pictures one by one, and each of them would wait for the last. cpu_runs: how many runs go on side by
-    side on the CPU, each on its share of the cores that this process may use; None: one on each core. uint8_input:
-    where pictures go to the model as bytes, scaled and normalised in its graph.
+    batch_limit: the most pictures in one run. cpu_batch_limit: the same on the CPU; None: as many if a picture takes
+    next to nothing, else one, since a batch takes as long as its pictures one by one, and each of them would wait for
+    the last. cpu_runs: how many runs go on side by side on the CPU, each on its share of the cores that this process
+    may use; None: one on each core. uint8_input: where pictures go to the model as bytes, scaled and normalised in
+    its graph.
     """
 
     providers: tuple[Provider, ...]
@@ -50,18 +52,24 @@ class RuntimeOptions:
     cache_dir: Path
     batch_limit: int
     cpu_runs: int | None = 1
-    cpu_batch_limit: int = 1
+    cpu_batch_limit: int | None = None
     uint8_input: frozenset[Provider] = frozenset({"tensorrt", "cuda"})
 
 
 def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
-    """A warm session on the CPU. Raises ModelError."""
+    """A warm session on the CPU: pictures side by side, or, if each takes next to nothing, in batches.
+
+    Raises ModelError.
+    """
     cores = _cores()
     runs = min(cores, options.cpu_runs or cores)
     session = create(source, [(CPU, {})], cores // runs)
-    warm = warmed(session, source.graph, options.cpu_batch_limit, None, notes, tell)
+    batch = options.cpu_batch_limit
+    warm = warmed(session, source.graph, batch or 1, None, notes, tell)
     if warm.warm_ms > _WORTH_A_THREAD_MS:
         warm.allow(runs)
+    elif batch is None and options.batch_limit > 1:
+        return warmed(session, source.graph, options.batch_limit, None, notes, tell)
     return warm
 
 

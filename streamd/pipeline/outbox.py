@@ -35,6 +35,7 @@ class Result:
 class Outbox(Generic[E]):
     """Results, bounded, with back-pressure on the worker; and notes (events, status), newest 1024 kept.
 
+    A batch is let in as a whole, so that there may be one less than a batch more than `capacity`.
     One consumer. `wake` is called, by whoever posts, when the outbox was empty: it must not block.
     """
 
@@ -51,17 +52,19 @@ class Outbox(Generic[E]):
         self.notes_lost = 0
 
     def wait_for_room(self) -> bool:
-        """Block until a result can be posted; False when the outbox is closed. For the worker only."""
+        """Block until a batch's results can be posted; False when the outbox is closed. For the worker only."""
         with self._lock:
             if self._results >= self._capacity and not self._closed:
                 self._room.wait_for(lambda: self._results < self._capacity or self._closed)
             return not self._closed
 
-    def post(self, result: Result) -> None:
-        """Add a result; the caller has waited for room."""
+    def post(self, *results: Result) -> None:
+        """Add the results of a batch; the caller has waited for room. One wake-up for all of them."""
+        if not results:
+            return
         with self._lock:
-            self._results += 1
-            was_empty = self._add(result)
+            self._results += len(results)
+            was_empty = self._add(*results)
         if was_empty:
             self._wake()
 
@@ -77,12 +80,12 @@ class Outbox(Generic[E]):
         if was_empty:
             self._wake()
 
-    def _add(self, item: Result | E) -> bool:
-        """Whether it is the only one."""
-        self._queue.append(item)
+    def _add(self, *items: Result | E) -> bool:
+        """Whether nothing else waits."""
+        self._queue.extend(items)
         if len(self._queue) >= self._wanted:
             self._arrived.notify()
-        return len(self._queue) == 1
+        return len(self._queue) == len(items)
 
     def take(self, timeout_s: float, at_least: int = 1) -> list[Result | E] | None:
         """Everything that waits, oldest first; None when closed and empty.

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 
 from streamd.pipeline.lane import Frame, Lane
 from streamd.pipeline.ledger import Drop
+
+GATHER_S = 0.005
+"""So long frames may wait for others that share their batch, if the worker would sleep otherwise."""
+_LATELY_S = 0.1
 
 
 class Ring:
@@ -52,7 +57,9 @@ class Ring:
         with self._lock:
             if len(self._frames) >= self._capacity and not self._closed:
                 # Once it sleeps it is woken when half of the ring is free, not for every single frame; or when the
-                # worker would sleep.
+                # worker would sleep. And it holds up a worker that gathers.
+                if rings._gathering and rings._rouse():
+                    rings._tokens.put(None)
                 rings._full.append(self)
                 self._room.wait_for(lambda: self._closed or self._has_much_room())
                 rings._full.remove(self)
@@ -75,6 +82,7 @@ class Ring:
         self._frames.append(frame)
         rings = self._rings
         rings._waiting += 1
+        rings._rate.count += 1
         if not self._listed:
             rings._list(self)
         return rings._waiting >= rings._wanted and rings._rouse()
@@ -85,6 +93,24 @@ class Ring:
 
     def __len__(self) -> int:
         return len(self._frames)
+
+
+class _Rate:
+    """How many frames a second came lately. Guarded by the lock of the rings."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Since the last look."""
+        self._looked_s = time.monotonic()
+        self._per_s = 0.0
+
+    def per_s(self) -> float:
+        passed_s = time.monotonic() - self._looked_s
+        if passed_s >= _LATELY_S:
+            self._per_s = self.count / passed_s
+            self._looked_s += passed_s
+            self.count = 0
+        return self._per_s
 
 
 class Rings:
@@ -105,6 +131,9 @@ class Rings:
         """How many of them the worker waits for, when it waits."""
         self._idle = False
         """Whether it waits: whoever ends that owes it a token."""
+        self._gathering = False
+        """Whether it could go on with fewer."""
+        self._rate = _Rate()
         self._closed = False
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
 
@@ -145,26 +174,46 @@ class Rings:
         """Up to `limit` frames, fairly over the streams; each stream's own order is kept.
 
         Blocks until there is a frame, at most `timeout_s`: [] then. None when closed and empty: the end.
+        Where frames come so often that several would within `GATHER_S`, it waits that long for them, not for each.
         With `fill` it waits, however long, until `limit` frames are there or the rings are closed, so that the
         batches of an offline run do not depend on timing; and if it has to wait at all, until `fill` are there.
         """
         with self._lock:
             if self._waiting >= (limit if fill else 1) or self._closed:
                 return self._picked(limit)
-            self._wanted = max(limit, fill) if fill else 1
-            self._idle = True
-            for ring in self._full:
-                if ring._has_much_room():
-                    ring._room.notify()
+            several = 1 if fill else min(limit, int(self._rate.per_s() * GATHER_S))
+            self._gathering = several > 1
+            self._await(max(limit, fill) if fill else max(several, 1))
+        if several > 1:
+            told = self._told(GATHER_S)
+            with self._lock:
+                self._gathering = False
+                if told or self._waiting or self._closed:
+                    return self._picked(limit)
+                self._await(1)
+        self._told(None if fill else timeout_s)
+        with self._lock:
+            return self._picked(limit)
+
+    def _await(self, wanted: int) -> None:
+        """From now on whoever brings the frames up to `wanted` owes a token."""
+        self._wanted = wanted
+        self._idle = True
+        for ring in self._full:
+            if ring._has_much_room():
+                ring._room.notify()
+
+    def _told(self, timeout_s: float | None) -> bool:
+        """Block until the token comes; False when it did not in time, and none is owed any more."""
         try:
-            self._tokens.get(timeout=None if fill else timeout_s)
+            self._tokens.get(timeout=timeout_s)
         except queue.Empty:
             with self._lock:
                 owed, self._idle = not self._idle, False
-            if owed:
-                self._tokens.get()
-        with self._lock:
-            return self._picked(limit)
+            if not owed:
+                return False
+            self._tokens.get()
+        return True
 
     def _rouse(self) -> bool:
         """Whether the caller owes the worker a token, to be put when the lock is free again."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,24 +47,38 @@ class SlotPool:
         self.target = target
         self._limit = limit
         self._made = 0
-        self._free: list[Slot] = []
-        self._condition = threading.Condition()  # guards the three above; notified when a slot is free
+        self._free: deque[Slot] = (
+            deque()
+        )  # needs no lock; the last one back is the first out, still in the cache
+        self._condition = (
+            threading.Condition()
+        )  # guards `_limit`, `_made`, `_waiting`; notified: a slot is free
+        self._waiting = 0
 
     def acquire(self, stop: threading.Event) -> Slot | None:
         """A slot to write into; waits while all are in use. None when `stop` was set meanwhile."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._new_or_next(stop)
+
+    def _new_or_next(self, stop: threading.Event) -> Slot | None:
         with self._condition:
-            while not self._free:
-                if self._made < self._limit:
-                    self._made += 1
-                    break
-                if stop.is_set():
-                    return None
-                # `stop` can not notify this condition, so it is looked at now and then.
-                self._condition.wait(0.1)
-            else:
-                return self._free.pop()
-        shape = self.target.shape
-        return Slot(np.zeros(shape.picture, shape.dtype), self.target.model, self._put_back)
+            self._waiting += 1  # before looking: whoever gives a slot back after that look notifies
+            try:
+                while True:
+                    with suppress(IndexError):
+                        return self._free.pop()
+                    if self._made < self._limit:
+                        self._made += 1
+                        shape = self.target.shape
+                        return Slot(np.zeros(shape.picture, shape.dtype), self.target.model, self._put_back)
+                    if stop.is_set():
+                        return None
+                    # `stop` can not notify this condition, so it is looked at now and then.
+                    self._condition.wait(0.1)
+            finally:
+                self._waiting -= 1
 
     def allow(self, limit: int) -> None:
         """Make up to so many slots from now on; a pool never shrinks."""
@@ -76,6 +92,7 @@ class SlotPool:
             return self._made - len(self._free)
 
     def _put_back(self, slot: Slot) -> None:
-        with self._condition:
-            self._free.append(slot)
-            self._condition.notify()
+        self._free.append(slot)
+        if self._waiting:
+            with self._condition:
+                self._condition.notify()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from streamd.core.timing import now_ns
-from streamd.models.contract import Array
+from streamd.models.contract import Array, Detections
 from streamd.models.detector import Detector
 from streamd.pipeline.lane import Frame
 from streamd.pipeline.ledger import Drop
@@ -117,35 +117,27 @@ class Worker:
         in_order = self._turns.wait(batch.turn)
         try:
             self._on_batch(len(frames))
-            for row, frame in enumerate(frames):
-                if in_order:
-                    self._post(detector, outputs, row, frame)
-                else:
-                    frame.drop(Drop.SHUTDOWN)
+            if in_order:
+                self._post(detector, outputs, frames)
+            else:
+                _drop(frames)
         finally:
             self._turns.served()
 
-    def _post(self, detector: Detector, outputs: Sequence[Array], row: int, frame: Frame) -> None:
-        size = frame.width, frame.height
-        detections = detector.read(outputs, row, frame.placement, size, frame.lane.rules)
+    def _post(self, detector: Detector, outputs: Sequence[Array], frames: Sequence[Frame]) -> None:
+        found = [
+            detector.read(outputs, row, frame.placement, (frame.width, frame.height), frame.lane.rules)
+            for row, frame in enumerate(frames)
+        ]
         if not self._outbox.wait_for_room():
-            frame.drop(Drop.SHUTDOWN)
+            _drop(frames)
             return
         posted_ns = now_ns()
-        if self._dropped(frame, posted_ns):
-            return
-        frame.stamps.posted = posted_ns
-        frame.slot.release()
-        if frame.picture is not None and not frame.lane.keeping.take(frame.stamps.received):
-            frame.picture = None
         self._outbox.post(
-            Result(
-                frame=frame,
-                seq=frame.lane.ledger.published(),
-                detections=detections,
-                model=detector.name,
-                labels=detector.labels,
-                provider=detector.provider,
+            *(
+                _result(frame, detections, detector, posted_ns)
+                for frame, detections in zip(frames, found, strict=True)
+                if not self._dropped(frame, posted_ns)
             )
         )
 
@@ -160,3 +152,23 @@ class Worker:
             return False
         frame.drop(reason)
         return True
+
+
+def _drop(frames: Sequence[Frame]) -> None:
+    for frame in frames:
+        frame.drop(Drop.SHUTDOWN)
+
+
+def _result(frame: Frame, detections: Detections, detector: Detector, posted_ns: int) -> Result:
+    frame.stamps.posted = posted_ns
+    frame.slot.release()
+    if frame.picture is not None and not frame.lane.keeping.take(frame.stamps.received):
+        frame.picture = None
+    return Result(
+        frame=frame,
+        seq=frame.lane.ledger.published(),
+        detections=detections,
+        model=detector.name,
+        labels=detector.labels,
+        provider=detector.provider,
+    )

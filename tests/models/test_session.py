@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec._core
@@ -111,6 +112,21 @@ def test_a_model_that_only_claims_to_take_any_batch_gets_what_it_can(tmp_path: P
         assert len(session.notes) == 2
         assert session.notes[0].startswith("a batch of 4 does not run")
         session.run({"images": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def test_on_the_cpu_only_a_model_that_takes_next_to_nothing_runs_in_batches(tmp_path: Path) -> None:
+    many = [helper.make_node("Mul", ["images", "two"], ["step0"])]
+    many += [helper.make_node("Sin", [f"step{n}"], [f"step{n + 1}"]) for n in range(2000)]
+    slow = [*many, helper.make_node("Identity", ["step2000"], ["double"]), PLAIN]
+    given = replace(options("cpu"), cpu_batch_limit=None)
+    with open_session(save(tmp_path / "fast.onnx", GOOD, None), graph(None), given) as session:
+        assert session.batch == 4
+    with open_session(save(tmp_path / "slow.onnx", slow, None), graph(None), given) as session:
+        assert session.batch == 1
+    with open_session(
+        save(tmp_path / "fast.onnx", GOOD, None), graph(None), replace(given, batch_limit=1)
+    ) as session:
+        assert session.batch == 1
 
 
 def test_further_inputs_are_warmed_with_a_plausible_size(tmp_path: Path) -> None:

@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+import random
 import threading
+import time
+
+import pytest
 
 from streamd.pipeline.ledger import Drop
-from streamd.pipeline.ring import Rings
+from streamd.pipeline.ring import GATHER_S, Ring, Rings
 from tests.support.frames import frame_of, lane_of, numbers
+
+
+def taken_until_closed(rings: Rings, limit: int) -> list[int]:
+    """The sizes of all batches until the end."""
+    sizes = []
+    while (batch := rings.take(limit, 60)) is not None:
+        sizes.append(len(batch))
+        for frame in batch:
+            frame.drop(Drop.STALE)
+    return sizes
 
 
 def test_the_newest_wins_and_the_oldest_is_counted() -> None:
@@ -133,3 +147,81 @@ def test_a_removed_stream_leaves_the_others_alone() -> None:
     assert gone.ledger.snapshot().dropped[Drop.REMOVED] == 2
     assert gone.ledger.snapshot().in_flight == 0
     assert gone.slots.in_use() == 0
+
+
+@pytest.mark.parametrize(("pause_s", "shared"), [(GATHER_S / 20, True), (GATHER_S * 4, False)])
+def test_frames_that_come_often_share_a_wake_up_and_others_do_not_wait(pause_s: float, shared: bool) -> None:
+    rings = Rings()
+    lanes = [lane_of(str(number)) for number in range(4)]
+    all_rings = [rings.add(lane, 4) for lane in lanes]
+    frames = round(60 * GATHER_S / pause_s) if shared else 20
+
+    def come() -> None:
+        for number in range(frames):
+            all_rings[number % 4].put_newest_wins(frame_of(lanes[number % 4]))
+            time.sleep(pause_s)
+        rings.close(drain=True)
+
+    source = threading.Thread(target=come)
+    source.start()
+    sizes = taken_until_closed(rings, 8)
+    source.join(5)
+    if shared:
+        assert len(sizes) < frames / 2
+    else:
+        assert len(sizes) > frames / 2
+
+
+def test_a_decoder_that_would_wait_for_room_ends_the_gathering() -> None:
+    rings, lane = Rings(), lane_of("a", live=False)
+    ring = rings.add(lane, 2)
+    frames = 1000
+
+    def decode() -> None:
+        for _ in range(frames):
+            ring.put_wait_for_room(frame_of(lane))
+        rings.close(drain=True)
+
+    decoder = threading.Thread(target=decode)
+    started = time.monotonic()
+    decoder.start()
+    sizes = taken_until_closed(rings, 8)
+    took_s = time.monotonic() - started
+    decoder.join(5)
+    assert sum(sizes) == frames
+    assert max(sizes) <= 2
+    assert took_s < len(sizes) * GATHER_S / 2  # had it waited each time, it would be all of it
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nobody_sleeps_while_frames_wait(seed: int) -> None:
+    rings = Rings()
+    lanes = [lane_of(str(number), live=number % 2 == 0) for number in range(6)]
+    at_once = random.Random(seed)
+
+    def come(ring: Ring, seconds: list[float]) -> None:
+        for pause_s in seconds:
+            time.sleep(pause_s)
+            if ring.lane.live:
+                ring.put_newest_wins(frame_of(ring.lane))
+            else:
+                ring.put_wait_for_room(frame_of(ring.lane))
+
+    sources = []
+    for lane in lanes:
+        pauses = [at_once.choice([0, 0, 0.0002, GATHER_S, 2 * GATHER_S]) for _ in range(200)]
+        sources.append(threading.Thread(target=come, args=(rings.add(lane, 2), pauses)))
+    taken: list[int] = []
+    worker = threading.Thread(target=lambda: taken.extend(taken_until_closed(rings, 8)))
+    for thread in (worker, *sources):
+        thread.start()
+    for source in sources:
+        source.join(20)  # a token that is lost lets those with back-pressure wait for a minute
+    assert not any(source.is_alive() for source in sources)
+    rings.close(drain=True)
+    worker.join(20)
+    assert not worker.is_alive()
+    accounts = [lane.ledger.snapshot() for lane in lanes]
+    assert [account.in_flight for account in accounts] == [0] * 6
+    full = sum(account.dropped[Drop.RING_FULL] for account in accounts)
+    assert sum(taken) + full == 6 * 200

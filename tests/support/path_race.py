@@ -50,8 +50,8 @@ from tools.graphs.planted import Planted
 _SWITCH_S = 0.0002  # as the daemon sets it
 
 
-def options(runs: int | None) -> RuntimeOptions:
-    return RuntimeOptions(("cpu",), True, "fp32", 0, Path(), 1, cpu_runs=runs)
+def options(runs: int | None, batch: int = 8) -> RuntimeOptions:
+    return RuntimeOptions(("cpu",), True, "fp32", 0, Path(), batch, cpu_runs=runs)
 
 
 def offline(detector: Detector, clip: Path, frames: int | None = None) -> OfflineRun:
