@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,8 @@ from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.address import encodable, shown
 
 _RING = 8  # frames waiting for the worker: enough to hide the jitter of the decoder
-_OUTBOX = 8  # results waiting to be written
-# Whoever has nothing to do sleeps until there is some work: waking costs more than a small frame.
-_WORTH_WAKING = 4
+_SMALL_RING_BYTES = 4 << 20  # of inputs so small that more of them may wait
+_LONGEST_RING = 64
 _POLL_S = 0.1  # how soon a Ctrl-C is seen
 _JOIN_S = 4.0  # what is left of the 5 s of a stop when everything was asked to end
 
@@ -163,28 +163,28 @@ class _Passage:
         self._owner = owner
         self._request = request
         self._rings = Rings()
-        self._outbox: Outbox[None] = Outbox(_OUTBOX)
         self._failure: SourceError | None = None
-        limit = owner.detector.limit
         detector = owner.detector
+        waiting = _waiting(detector, owner.keep_pictures)
+        self._worth_waking = waiting // 2
+        """Whoever has nothing to do sleeps until there is so much work: waking costs more than a small frame."""
+        self._outbox: Outbox[None] = Outbox(waiting)
         self._lane = Lane(
             stream=request.url,
             # In the ring, being written, and in the model.
-            slots=SlotPool(
-                ModelInput(detector.contract, detector.input), max(_RING, limit) + 1 + detector.at_once
-            ),
+            slots=SlotPool(ModelInput(detector.contract, detector.input), waiting + 1 + detector.at_once),
             rules=owner.rules,
             max_age_ns=None,
             live=False,
             keeping=Keeping(wanted=owner.keep_pictures),
         )
-        self._ring = self._rings.add(self._lane, max(_RING, limit))
+        self._ring = self._rings.add(self._lane, waiting)
 
     def run(self) -> SourceError | None:
         """Why the input is not complete; None when it is."""
         owner = self._owner
         # Where pictures run side by side each of them is work enough, and a core that waits for more is lost.
-        fill = _WORTH_WAKING if owner.detector.runs == 1 else 1
+        fill = self._worth_waking if owner.detector.runs == 1 else 1
         worker = Worker(owner.detector, self._rings, self._outbox, fill=fill)
         stopped = False
         with Crew() as crew:
@@ -192,7 +192,7 @@ class _Passage:
             for number in range(worker.threads):
                 crew.start(f"infer/{number}" if number else "infer", lambda: self._infer(worker))
             try:
-                while (items := self._outbox.take(_POLL_S, _WORTH_WAKING)) is not None:
+                while (items := self._outbox.take(_POLL_S, self._worth_waking)) is not None:
                     for result in items:
                         if isinstance(result, Result):
                             owner.write(result)
@@ -248,6 +248,15 @@ class _Passage:
         if span.max_frames is not None:
             return min(span.max_frames, frames) if frames is not None else span.max_frames
         return frames
+
+
+def _waiting(detector: Detector, with_pictures: bool) -> int:
+    """How many frames may wait for the worker, and results for the sinks: more of them when they are small.
+
+    Threads that take turns every few frames hand the interpreter's lock, and each other's caches, over as often.
+    """
+    many = _SMALL_RING_BYTES // (math.prod(detector.input.picture) * detector.input.dtype.itemsize)
+    return max(_RING, detector.limit, 0 if with_pictures else min(many, _LONGEST_RING))
 
 
 def complete(ends: Sequence[wire.OfflineEnd], inputs: int) -> bool:
