@@ -19,7 +19,7 @@ _AGE_MS = 500
 
 @pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_eight_cameras_at_thirty_pictures_a_second(tmp_path: Path, seconds: int) -> None:
-    model = make_number_model(tmp_path / "slow.onnx", burn=25, batch=1)
+    model = make_number_model(tmp_path / "slow.onnx", burn=50, batch=1)
     streams = {
         f"s{index}": {"url": "test:?rate=30&size=320x240", "max_age_ms": _AGE_MS} for index in range(_STREAMS)
     }

@@ -17,14 +17,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
+
 from streamd.core.timing import Deadline
 from streamd.models import gpu, libraries
 from streamd.models.creation import quieten, versions
-from tools.gpu_report.graphs import IDLE_SIDE, make_detector, make_idle
 from tools.gpu_report.measure import Bench
 from tools.gpu_report.rows import Row, rows
+from tools.graphs.cost import cost_of
+from tools.graphs.detectors import Form, yolov10n
+from tools.graphs.noop import noop
+from tools.graphs.planted import Planted
 
 _LIMIT_S = 440.0
+_OBJECTS = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,9 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             buckets=(1, 2) if asked.cpu else (1, 2, 4, 8, 16),
             deadline=Deadline(_LIMIT_S),
         )
-        parameters = make_detector(bench.detector, bench.side)
-        make_idle(bench.idle, IDLE_SIDE)
-        head = list(_head(bench, parameters))
+        model = yolov10n(Form(bench.side, bench.side, dynamic=True, seed=0, planted=Planted(_OBJECTS)))
+        onnx.save(model, bench.detector)
+        onnx.save(noop(Planted(_OBJECTS)), bench.idle)
+        head = list(_head(bench, cost_of(model).parameters))
         found = []
         for row in rows(bench):
             found.append(row)
