@@ -26,14 +26,19 @@ class Planted:
     def rows(self, width: int, height: int, classes: int) -> NDArray[np.float32]:
         """The objects as an end-to-end head gives them: float32 [count, 6], x1, y1, x2, y2, score, class.
 
-        They stand on a square grid over the input, scores fall from 0.9 to 0.5.
+        They stand on a square grid over the middle half of the input, which a letterbox leaves to the picture unless
+        that is twice as long as wide. Scores fall from 0.9 to 0.5.
         """
         side = max(1, math.ceil(math.sqrt(self.count)))
         number = np.arange(self.count)
         centre = np.stack(
-            [(number % side + 0.5) * width / side, (number // side + 0.5) * height / side], axis=1
+            [
+                width / 4 + (number % side + 0.5) * width / 2 / side,
+                height / 4 + (number // side + 0.5) * height / 2 / side,
+            ],
+            axis=1,
         )
-        half = np.array([width, height]) * _FILLED / side / 2
+        half = np.array([width, height]) * _FILLED / side / 4
         scores = np.linspace(BEST, WORST, self.count) if self.count > 1 else np.full(self.count, BEST)
         columns = [centre - half, centre + half, scores[:, None], (number % classes)[:, None]]
         return np.concatenate(columns, axis=1).astype(np.float32)
