@@ -93,7 +93,8 @@ class Stamps:
     def stages_ns(self) -> tuple[int, ...]:
         """Each stage's duration, in the order of `Stage`.
 
-        `infer` and `postprocess` are the batch's time, `queue` ends when the batch runs, `publish` is the wait in the outbox.
+        `infer` and `postprocess` are the batch's time, `queue` ends when the batch runs, `publish` is the wait in the
+        outbox.
         """
         return (
             self.decoded - self.received,

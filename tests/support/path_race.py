@@ -7,9 +7,10 @@
 
 own: CPU time a frame of 64x64 with a model that does nothing, offline and in a daemon, and beside it what libav and
 ONNX Runtime take for that alone. engine: pictures a second through the offline path, its source always the same
-picture in memory, against as many threads that only run the session. decode: clips through the path into a model that
-does nothing, against as many threads that only decode with PyAV. hostile: how long a picture takes to decode with a
-thread of pure Python beside it, against without. Prints JSON.
+picture in memory, against as many threads that only run the session; once with the letterbox (`path`), once with
+inputs that are taken as they lie (`prepared`). decode: clips through the path into a model that does nothing, against
+as many threads that only decode with PyAV, and as many processes of `ffmpeg -f null` where there is one. hostile: how
+long a picture takes to decode with a thread of pure Python beside it, against without. Prints JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,10 +37,14 @@ import onnx
 
 from streamd.benchmark.passes import Writing
 from streamd.core.picture import Picture
+from streamd.models.contract import Array, Placement
 from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.selection import rules_for
 from streamd.models.session import RuntimeOptions
+from streamd.pipeline.decoder import Preparer
+from streamd.pipeline.slots import ModelInput
+from streamd.service.configured import letterbox
 from streamd.service.offline import OfflineRun, Span
 from streamd.service.start import open_detector
 from streamd.sources import Source, SourceRequest, open_source
@@ -154,6 +160,16 @@ class Still:
         self._inner.close()
 
 
+class AsItLies:
+    """In the place of the letterbox: the input is taken as it is, as if its pixels were those of the picture."""
+
+    def __init__(self, target: ModelInput) -> None:
+        self._letterbox = letterbox(target)
+
+    def write(self, picture: Picture, pixels: Array, previous: Placement | None) -> Placement:
+        return self._letterbox.place(picture.width, picture.height, picture.sar)
+
+
 def engine(model: Path, frames: int, pairs: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as name,
@@ -166,9 +182,9 @@ def engine(model: Path, frames: int, pairs: int) -> dict[str, Any]:
             source = open_source(request, stop)
             return cast(Source, Still(source, next(source.pictures()), frames))
 
-        def path_fps() -> float:
+        def path_fps(preparer: Callable[[ModelInput], Preparer]) -> float:
             run = offline(detector, clip)
-            run.open_source = opened
+            run.open_source, run.preparer = opened, preparer
             started = time.perf_counter()
             (end,) = run.run([SourceRequest(str(clip))])
             assert end.frames == frames
@@ -190,11 +206,17 @@ def engine(model: Path, frames: int, pairs: int) -> dict[str, Any]:
                 thread.join()
             return frames / (time.perf_counter() - started)
 
-        found = in_turns({"path": path_fps, "bare": bare_fps}, pairs)
+        sides = {
+            "path": lambda: path_fps(letterbox),
+            "prepared": lambda: path_fps(AsItLies),
+            "bare": bare_fps,
+        }
+        found = in_turns(sides, pairs)
         return {
             "runs_side_by_side": detector.runs,
             **{f"{side}_fps": summary(figures) for side, figures in found.items()},
             "path_to_bare": ratio(found, "path", "bare"),
+            "prepared_to_bare": ratio(found, "prepared", "bare"),
         }
 
 
@@ -222,6 +244,13 @@ def decode(clip: Path, streams: int, pairs: int) -> dict[str, Any]:
                 container.streams.video[0].codec_context.thread_count = 1
                 return sum(1 for _ in container.decode(video=0))
 
+        frames = bare()
+
+        def ffmpeg() -> int:
+            command = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(clip), "-f", "null", "-"]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+            return frames
+
         with open_detector(describe(model), options(1)) as (detector, _):
             # Each passage has a worker of its own, so each needs a detector of its own; they share the session.
             session = detector._session
@@ -233,11 +262,13 @@ def decode(clip: Path, streams: int, pairs: int) -> dict[str, Any]:
                 return end.frames
 
             sides = {"path": lambda: side_by_side(path), "bare": lambda: side_by_side(bare)}
+            if shutil.which("ffmpeg"):
+                sides["ffmpeg"] = lambda: side_by_side(ffmpeg)
             found = in_turns(sides, pairs)
     return {
         "streams": streams,
         **{f"{side}_fps": summary(figures) for side, figures in found.items()},
-        "path_to_bare": ratio(found, "path", "bare"),
+        **{f"path_to_{side}": ratio(found, "path", side) for side in sides if side != "path"},
     }
 
 
