@@ -58,7 +58,7 @@ class Worker:
         )  # one thread at a time waits for frames; guards the detector, its number, `_rest`
         self._turns = Turns()
         self.threads = detector.runs
-        """How many threads are to run it. A detector that comes later gets no more of them."""
+        """How many threads are to run it; a detector that comes later may want more."""
         self._ending = threading.Lock()  # guards `_left`
         self._left = self.threads
         self.beat_ns = now_ns()
@@ -68,8 +68,13 @@ class Worker:
         """Run this detector from the next batch on, for slots of this model's number. Never blocks.
 
         `adopted` is called in between, in a thread of the worker: the former detector is nobody's then. Frames made
-        for another number are dropped (`model_changed`); with the same number every frame stays good.
+        for another number are dropped (`model_changed`); with the same number every frame stays good. If it can run
+        more pictures side by side than any before, `threads` has grown when this returns: start those missing.
         """
+        with self._ending:
+            more = max(0, detector.runs - self.threads)
+            self.threads += more
+            self._left += more
         self._next = (detector, model, adopted)
 
     def run(self) -> bool:

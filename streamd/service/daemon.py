@@ -86,6 +86,7 @@ class Daemon:
         self.worker: Worker = Worker(
             model.detector, self._rings, self._outbox, on_batch=self._vitals.count_batch
         )
+        self._infer_threads = 0
         keeping = self._pictures.keeping if self._pictures else lambda stream: Keeping()
         self._fleet = Fleet(model, self._rings, self.worker, self._announcer.stream, keeping)
         self._succession = Succession(model)
@@ -136,8 +137,7 @@ class Daemon:
             server = MonitoringServer(self._config.metrics.listen, self._vitals)
             crew.start("http", partial(server.run, crew.stop))
             logger.info("metrics on port {}", server.port)
-        for number in range(self.worker.threads):
-            crew.start(f"infer/{number}" if number else "infer", self.worker.run)
+        self._run_worker(crew)
         # Before anybody is told: whoever asks for the streams after that finds them.
         streams = self._config.streams
         self._fleet.apply(self._fleet.difference(streams), streams, crew)
@@ -155,6 +155,12 @@ class Daemon:
         )
         self._notifier.ready(f"ready: {detector.name} on {detector.provider}")
 
+    def _run_worker(self, crew: Crew) -> None:
+        """Start the threads of the worker that are not there yet: another model may want more of them."""
+        for number in range(self._infer_threads, self.worker.threads):
+            crew.start(f"infer/{number}" if number else "infer", self.worker.run)
+        self._infer_threads = self.worker.threads
+
     def _all_played(self, crew: Crew) -> bool:
         """Whether all that there is are files, and each has ended."""
         return bool(self._fleet.streams) and not crew.running("decode:") and not self._reload.under_way
@@ -167,6 +173,7 @@ class Daemon:
             self._reload.turn(crew, self._announcer.daemon)
             self._upgrade.turn(self._announcer.daemon)
             self._succession.turn(crew, self._announcer.daemon)
+            self._run_worker(crew)
             if over():
                 return
             for stream in self._fleet.streams.values():

@@ -6,8 +6,13 @@ from collections import deque
 
 from streamd.core.timing import NS_PER_S, Rhythm
 
+OBSERVED_S = 15.0
+"""For so long, and so many intervals, keyframes have to come often enough before what lies between them is left out.
+
+A cut, a lamp that is switched on, or a network that was held up make some come at once. Who took that for their usual
+pace would see nothing until the next regular one: so it is longer than the intervals that cameras are set to.
+"""
 _OBSERVED = 3
-"""So many intervals between keyframes have to be short before the pictures between them are left out."""
 
 
 class Thinning:
@@ -25,11 +30,14 @@ class Thinning:
         """How long it is from one picture to the next while those between keyframes are left out; else None."""
         self.left_out = 0
         """How many encoded pictures were."""
+        self.observed_s = OBSERVED_S
         self._gap = False
+        self._between = False  # as of MJPEG, where each picture is a keyframe: there nothing can be missed
         self._clean_from: int | None = None
         self._intervals_ns: deque[int] = deque(maxlen=_OBSERVED)
         self._newest_ns: int | None = None
-        self._rhythm: tuple[float, Rhythm] | None = None
+        self._often_since: tuple[float, int] | None = None  # for this `max_fps`
+        self._rhythm: Rhythm | None = None
 
     def skips(self, begins: bool, arrival_ns: int, pts: int | None = None) -> bool:
         """Whether the next encoded picture is left out. begins: whether decoding can begin with it."""
@@ -51,24 +59,33 @@ class Thinning:
 
     def _unwanted(self, begins: bool, arrival_ns: int) -> bool:
         if not begins:
+            self._between = True
             return self.interval_s is not None
-        if self._newest_ns is not None:
-            self._intervals_ns.append(arrival_ns - self._newest_ns)
-        self._newest_ns = arrival_ns
         max_fps = self.max_fps
-        if max_fps is None or not self._suffice(max_fps):
+        newest_ns, self._newest_ns = self._newest_ns, arrival_ns
+        if max_fps is None:
+            self._often_since = None
+        if max_fps is None or newest_ns is None or not self._often_enough(newest_ns, arrival_ns, max_fps):
             self._rhythm = self.interval_s = None
             return False
         self.interval_s = max(max(self._intervals_ns) / NS_PER_S, 1 / max_fps)
-        if self._rhythm is None or self._rhythm[0] != max_fps:
-            self._rhythm = max_fps, Rhythm(max_fps)
-        rhythm = self._rhythm[1]
-        due = rhythm.due(arrival_ns)
+        if self._rhythm is None:
+            self._rhythm = Rhythm(max_fps)
+        due = self._rhythm.due(arrival_ns)
         if due:
-            rhythm.advance(arrival_ns)
+            self._rhythm.advance(arrival_ns)
         return not due
 
-    def _suffice(self, max_fps: float) -> bool:
+    def _often_enough(self, newest_ns: int, arrival_ns: int, max_fps: float) -> bool:
+        """Whether keyframes have come that often up to this one, and for long enough to rely on it."""
+        interval_ns = arrival_ns - newest_ns
         # A tenth of slack, as the rhythm has: keyframes are large and come unevenly.
-        longest_ns = 1.1 * NS_PER_S / max_fps
-        return len(self._intervals_ns) == _OBSERVED and max(self._intervals_ns) <= longest_ns
+        if interval_ns > 1.1 * NS_PER_S / max_fps:
+            self._often_since = None
+            return False
+        if self._often_since is None or self._often_since[0] != max_fps:
+            self._often_since = max_fps, newest_ns
+            self._intervals_ns.clear()
+        self._intervals_ns.append(interval_ns)
+        proven_ns = self._often_since[1] + self.observed_s * NS_PER_S * self._between
+        return len(self._intervals_ns) == _OBSERVED and arrival_ns >= proven_ns

@@ -68,7 +68,13 @@ class Path:
         self.worker = Worker(detector.as_detector(), self.rings, self.outbox)
         self.failures: list[BaseException] = []
         self.lasts: list[bool] = []
-        self.threads = [threading.Thread(target=self._run) for _ in range(self.worker.threads)]
+        self.threads: list[threading.Thread] = []
+
+    def start_missing(self) -> None:
+        """As many threads as the worker wants by now."""
+        for _ in range(len(self.threads), self.worker.threads):
+            self.threads.append(threading.Thread(target=self._run))
+            self.threads[-1].start()
 
     def put(self, lane: Lane) -> None:
         self._in[lane.stream].put_newest_wins(frame_of(lane))
@@ -80,8 +86,7 @@ class Path:
             self.failures.append(error)
 
     def __enter__(self) -> Path:
-        for thread in self.threads:
-            thread.start()
+        self.start_missing()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,6 +149,22 @@ def test_a_new_detector_starts_when_the_former_is_nobodys() -> None:
     models = [result.model for result in path.results()]
     assert models == ["former"] * 2 + ["later"] * 20
     assert later.most_inside == 1
+
+
+def test_a_new_detector_gets_as_many_threads_as_it_can_use() -> None:
+    together = threading.Barrier(3)
+    former = TimedDetector(1, lambda _: None, "former")
+    later = TimedDetector(3, lambda _: cast(None, together.wait(_WAIT_S)), "later")
+    with Path(former) as path:
+        path.worker.exchange(later.as_detector(), 0, lambda: None)
+        assert path.worker.threads == 3
+        path.start_missing()
+        for _ in range(30):
+            path.put(path.lanes[0])
+    assert {result.model for result in path.results()} == {"later"}
+    assert later.most_inside == 3
+    assert path.lasts.count(True) == 1
+    assert len(path.lasts) == 3
 
 
 @pytest.mark.parametrize("runs", [1, 3])

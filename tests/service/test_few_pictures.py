@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from streamd.sources.thinning import OBSERVED_S
 from tests.support.clips import Clip, make
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model, number_of
@@ -49,7 +50,7 @@ def test_keyframes_alone_are_decoded_until_more_is_wanted(tmp_path: Path, gop: i
         streams = {"gate": {"url": camera.url, "max_fps": max_fps}}
         config = write_config(tmp_path / "c.yaml", model, streams)
         with RunningDaemon(config) as daemon, Reader(daemon.endpoint) as reader:
-            before_s = time.monotonic() + 30 + 12 * gop / RATE
+            before_s = time.monotonic() + 30 + OBSERVED_S + 12 * gop / RATE
             counts = [counts_of(daemon)]
             while counts[-1].skipped < 5 * gop:
                 assert time.monotonic() < before_s

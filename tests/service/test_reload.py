@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import shutil
 import signal
 import threading
@@ -191,6 +193,27 @@ def test_another_model_takes_over_between_two_batches(
         assert None not in numbers
         assert [m["frame"] - m["seq"] for m in results] == sorted(m["dropped"] for m in results)
     assert {m["model"] for m in bench_.reader.of("_daemon/status")} == set(models)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core runs one picture at a time")
+def test_another_model_is_run_on_as_many_cores_as_after_a_start(
+    tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
+) -> None:
+    """One camera has all cores for each picture; for two the other model is made to run on a core each."""
+    slow = make_number_model(tmp_path / "slow.onnx", burn=20)
+    with bench({"a": dict(TEST)}) as bench_:
+        assert bench_.more("a")
+        bench_.change(streams={"a": dict(TEST), "b": dict(TEST)}, model={"path": str(slow)})
+        bench_.reload()
+        assert bench_.more("b")
+        balances(bench_)
+        # So ended, it says where each thread was.
+        bench_.daemon.stop(signal.SIGABRT)
+    bodies = [
+        line for line in bench_.daemon.log if re.search(r"pipeline/worker\.py\", line \d+ in run$", line)
+    ]
+    assert len(bodies) == 2
+    assert bench_.untouched("a")
 
 
 def test_a_model_of_another_shape_takes_over(

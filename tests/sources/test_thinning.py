@@ -11,7 +11,7 @@ import pytest
 
 from streamd.core.timing import NS_PER_S
 from streamd.sources import Reader, SourceRequest, open_source
-from streamd.sources.thinning import Thinning
+from streamd.sources.thinning import OBSERVED_S, Thinning
 from tests.support.clips import Clip, make, number_in
 from tests.support.rtsp_camera import Camera, Stream, units_of
 
@@ -34,9 +34,30 @@ def test_all_pictures_pass_when_all_are_wanted() -> None:
 def test_keyframes_alone_pass_when_they_come_often_enough() -> None:
     thinning = Thinning()
     thinning.max_fps = 1
-    kept = passed(thinning, gop=30, rate=30, pictures=range(600))
-    assert kept == [*range(91), *range(120, 600, 30)]
+    kept = passed(thinning, gop=30, rate=30, pictures=range(900))
+    proven = int(30 * OBSERVED_S)
+    assert kept == [*range(proven + 1), *range(proven + 30, 900, 30)]
     assert thinning.interval_s == 1
+
+
+@pytest.mark.parametrize("seconds", [(31, 31.4, 32, 32.8, 33.2), (31, 31, 31.2, 31.2, 31.2)])
+def test_keyframes_that_come_besides_are_not_taken_for_the_usual_pace(seconds: tuple[float, ...]) -> None:
+    """Cuts in the scene, a burst after the network was held up; the usual pace is one keyframe in ten seconds."""
+    thinning = Thinning()
+    thinning.max_fps = 1
+    moments = [(number / 25, number % 250 == 0) for number in range(1500)]
+    moments = sorted([*moments, *((second, True) for second in seconds)])
+    assert not any(thinning.skips(begins, int(at_s * NS_PER_S)) for at_s, begins in moments)
+
+
+def test_it_begins_anew_after_a_keyframe_that_came_late() -> None:
+    thinning = Thinning()
+    thinning.max_fps = 1
+    passed(thinning, gop=25, rate=25, pictures=range(500))
+    assert thinning.interval_s == 1
+    late = passed(thinning, gop=25, rate=25, pictures=range(550, 1200))
+    proven = 550 + int(25 * OBSERVED_S)
+    assert late == [*range(550, proven + 1), *range(proven + 25, 1200, 25)]
 
 
 def test_of_many_keyframes_only_those_that_are_due_pass() -> None:
@@ -58,20 +79,20 @@ def test_nothing_is_left_out_when_keyframes_are_too_rare(max_fps: float) -> None
 def test_a_late_keyframe_and_another_wish_end_it() -> None:
     thinning = Thinning()
     thinning.max_fps = 1
-    passed(thinning, gop=25, rate=25, pictures=range(200))
+    passed(thinning, gop=25, rate=25, pictures=range(500))
     assert thinning.interval_s == 1
-    assert thinning.skips(False, 8 * NS_PER_S)
-    assert not thinning.skips(True, 10 * NS_PER_S)
+    assert thinning.skips(False, 20 * NS_PER_S)
+    assert not thinning.skips(True, 22 * NS_PER_S)
     assert thinning.interval_s is None
-    assert not thinning.skips(False, 10 * NS_PER_S + 1)
+    assert not thinning.skips(False, 22 * NS_PER_S + 1)
 
     again = Thinning()
     again.max_fps = 1
-    passed(again, gop=25, rate=25, pictures=range(200))
+    passed(again, gop=25, rate=25, pictures=range(500))
     again.max_fps = None
-    assert again.skips(False, 8 * NS_PER_S)  # nothing can be decoded before the next keyframe
-    assert not again.skips(True, 8 * NS_PER_S + 1)
-    assert not again.skips(False, 8 * NS_PER_S + 2)
+    assert again.skips(False, 20 * NS_PER_S)  # nothing can be decoded before the next keyframe
+    assert not again.skips(True, 20 * NS_PER_S + 1)
+    assert not again.skips(False, 20 * NS_PER_S + 2)
 
 
 def test_what_is_shown_before_the_keyframe_that_ends_it_is_torn() -> None:
@@ -79,6 +100,7 @@ def test_what_is_shown_before_the_keyframe_that_ends_it_is_torn() -> None:
     assert not thinning.skips(True, 0, 0)
     assert not thinning.torn(-1)
     thinning.max_fps = 2
+    thinning.observed_s = 0
     for second in range(1, 5):
         thinning.skips(True, second * NS_PER_S // 2, second * 10)
     assert thinning.skips(False, 3 * NS_PER_S, 60)
@@ -101,6 +123,7 @@ def test_a_camera_costs_its_keyframes_only_and_all_again_when_asked(camera: Came
     request = SourceRequest(camera.url, reader=reader)
     with open_source(request, threading.Event()) as source:
         source.thinning.max_fps = 0.6 * RATE / GOP
+        source.thinning.observed_s = 1
         thin, all_again = [], []
         for picture in source.pictures():
             assert not picture.corrupt
@@ -130,6 +153,7 @@ def test_pictures_that_refer_to_what_was_left_out_are_not_trusted(tmp_path: Path
         request = SourceRequest(camera.url, reader=Reader.OWN)
         with open_source(request, threading.Event()) as source:
             source.thinning.max_fps = 0.6 * RATE / 6
+            source.thinning.observed_s = 1
             wrong, right = 0, 0
             for picture in source.pictures():
                 if source.undecoded["rate_limit"] >= 5:
