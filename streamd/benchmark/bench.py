@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from streamd.benchmark.passes import Cost, Seen, Subject, Writing, look, measure
 from streamd.benchmark.report import Cameras, Comparison, Ideal, Machine, Report, Speed, StageReport, Trial
 from streamd.benchmark.trial import Asked, run_trial
 from streamd.benchmark.usual import UsualLoop
+from streamd.core.cores import usable_cores
 from streamd.core.errors import UsageError
 from streamd.core.timing import NS_PER_MS, NS_PER_S, Stage
 from streamd.models.assignment import CPU
@@ -82,7 +82,9 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Report:
     offline = _offline(plan, tell)
     seen = offline.seen
     rate = plan.rate or seen.rate
-    estimate = capacity.estimate(offline.cost, capacity.Demand(rate, seen.rate, cores()), offline.at_once)
+    estimate = capacity.estimate(
+        offline.cost, capacity.Demand(rate, seen.rate, usable_cores()), offline.at_once
+    )
     return Report(
         version=__version__,
         machine=_machine(),
@@ -125,11 +127,6 @@ def _offline(plan: Plan, tell: Callable[[str], None]) -> _Offline:
         return _Offline(subject.name, seen, cost, detector.provider, detector.at_once, comparison)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def _refuse_more(rate: float | None, seen: Seen) -> None:
     """Raises UsageError for a rate that the source does not have."""
     if rate is not None and rate > seen.rate * (1.001 if seen.stated else 1.1):
@@ -145,7 +142,7 @@ def _first_guess(subject: Subject) -> float:
 
 def _speed(offline: _Offline) -> Speed:
     cost = offline.cost
-    ideal = cores() / sum(cost.cpu_s_per_frame(stage) for stage in STAGES)
+    ideal = usable_cores() / sum(cost.cpu_s_per_frame(stage) for stage in STAGES)
     if offline.provider != CPU:
         infer_s = (cost.times.mean_ms(Stage.INFER) or math.inf) * NS_PER_MS / NS_PER_S
         ideal = min(ideal, offline.at_once / infer_s)
@@ -221,7 +218,7 @@ def _more_memory(trials: list[Trial]) -> float | UnsetType:
 def _machine() -> Machine:
     found = proc.processor()
     return Machine(
-        cores=cores(),
+        cores=usable_cores(),
         memory_mib=proc.memory_mib(),
         python=platform.python_version(),
         onnxruntime=_onnxruntime(),

@@ -90,6 +90,9 @@ def main() -> None:
         # `streamd tail | head` is no failure; the interpreter must not try to flush again.
         _drop_stdout()
         code = 0
+    except SystemExit as end:
+        # Where click has met it first, it ended with 1.
+        code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except OSError as error:
         if debug or error.errno not in _FULL:
             raise

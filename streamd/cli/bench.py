@@ -9,6 +9,7 @@ import typer
 
 from streamd.cli import options
 from streamd.cli.stopping import Stop
+from streamd.core.cores import usable_cores
 from streamd.core.errors import StreamdError, UsageError
 
 if TYPE_CHECKING:
@@ -137,9 +138,7 @@ def _request(
     elif "://" in source:
         options.refuse_credentials(source)
     password = options.read_password(password_file, username)
-    return SourceRequest(
-        url=source, username=username, password=password, threads=options.cores(), every=True
-    )
+    return SourceRequest(url=source, username=username, password=password, threads=usable_cores(), every=True)
 
 
 def _named(
@@ -196,7 +195,7 @@ def _configured(path: Path, stream: str | None) -> Plan:
     chosen = streams[stream]
     description = describe_configured(config.model)
     return Plan(
-        request=replace(request_of(chosen), threads=options.cores(), every=True),
+        request=replace(request_of(chosen), threads=usable_cores(), every=True),
         kind=of_stream(config, chosen),
         description=description,
         options=replace(runtime_options(config), cpu_runs=None),

@@ -9,6 +9,7 @@ import typer
 
 from streamd.cli import options
 from streamd.cli.stopping import Stop
+from streamd.core.cores import usable_cores
 from streamd.core.errors import UsageError
 
 
@@ -95,7 +96,7 @@ def detect(
         rules = rules_for(description.labels, confidence=thresholds, iou=iou, classes=names)
         password = options.read_password(Path(password_file) if password_file else None, username)
         requests = [
-            SourceRequest(url=url, username=username, password=password, threads=options.cores(), every=True)
+            SourceRequest(url=url, username=username, password=password, threads=usable_cores(), every=True)
             for url in urls
         ]
         job = Job(

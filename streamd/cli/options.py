@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -118,8 +117,3 @@ def refuse_credentials(url: str) -> None:
             else "the URL holds credentials, which everybody can read in the list of processes; "
             "use --username (the password is asked for), --password-file, or -c FILE --stream ID"
         ) from None
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

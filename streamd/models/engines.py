@@ -22,6 +22,7 @@ import mmap
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -118,7 +119,14 @@ class EngineCache:
         Blocks for minutes. Raises EngineError, OutputError when the folder cannot be written, and whatever
         `build` raises.
         """
-        self._prepare()
+        try:
+            self._prepare()
+        except OutputError:
+            # An image that brings its engines along: where nobody can write, nobody takes them away either.
+            if self.flaw(key) is not None:
+                raise
+            yield self.folder / key.digest
+            return
         lock = self._open_lock(key.digest)
         try:
             try:
@@ -211,6 +219,8 @@ class EngineCache:
             work = Path(tempfile.mkdtemp(prefix=f"{key.digest}.build-", dir=self.folder))
             try:
                 build(work)
+                # A temporary folder is its maker's alone; whoever may read the cache may read what is in it.
+                work.chmod(stat.S_IMODE(self.folder.stat().st_mode))
                 _seal(work, key)
                 work.rename(final)
                 _sync(self.folder)

@@ -8,13 +8,13 @@ ONNX Runtime's source; on a machine without a GPU only their refusals are proven
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from streamd.core.cores import usable_cores
 from streamd.models import gpu, libraries
 from streamd.models.assignment import CPU, judge
 from streamd.models.creation import NotHereError, Providers, Source, create, operators
@@ -61,9 +61,8 @@ def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Te
 
     Raises ModelError.
     """
-    cores = _cores()
-    runs = min(cores, options.cpu_runs or cores)
-    session = create(source, [(CPU, {})], cores // runs)
+    runs = runs_on_cpu(options)
+    session = create(source, [(CPU, {})], usable_cores() // runs)
     batch = options.cpu_batch_limit
     warm = warmed(session, source.graph, batch or 1, None, notes, tell)
     if warm.warm_ms > _WORTH_A_THREAD_MS:
@@ -73,9 +72,10 @@ def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Te
     return warm
 
 
-def _cores() -> int:
-    """The cores that this process may use; only Linux tells them from those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def runs_on_cpu(options: RuntimeOptions) -> int:
+    """How many runs go on side by side there, unless each takes next to nothing."""
+    cores = usable_cores()
+    return min(cores, options.cpu_runs or cores)
 
 
 def open_cuda(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:

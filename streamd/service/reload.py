@@ -18,7 +18,10 @@ from streamd.bus.admission import Admission
 from streamd.bus.keys import Keyring
 from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError, StreamdError
+from streamd.models.assignment import CPU
 from streamd.models.description import Description
+from streamd.models.detector import Detector
+from streamd.models.session import runs_on_cpu
 from streamd.service import loading, logging
 from streamd.service.config import Config, Model
 from streamd.service.configured import describe_configured, known_names, runtime_options
@@ -72,8 +75,9 @@ class Reload:
             if fixed:
                 raise ConfigError(f"needs a restart: {', '.join(fixed)}")
             keyring = self._keyring(config)
-            if not _same_session(self._config, config) or _files_of(config.model) != self._files:
-                self._build(config, keyring, crew, tell)
+            other = not _same_session(self._config, config) or _files_of(config.model) != self._files
+            if other or self._wants_other_cores(config):
+                self._build(config, keyring, crew, tell, other=other)
                 return
             _check(self._succession.model, config)
         except StreamdError as error:
@@ -88,7 +92,17 @@ class Reload:
             raise ConfigError("needs a restart: publish.curve (its server key is another)")
         return keyring
 
-    def _build(self, config: Config, keyring: Keyring | None, crew: Crew, tell: TellDaemon) -> None:
+    def _wants_other_cores(self, config: Config) -> bool:
+        """Whether the session has to be made anew for this number of streams, which on the CPU share the cores."""
+        model = self._succession.model
+        if model.detector.provider != CPU or model.awaited is not None:
+            return False
+        return runs_on_cpu(runtime_options(config)) != runs_on_cpu(runtime_options(self._config))
+
+    def _build(
+        self, config: Config, keyring: Keyring | None, crew: Crew, tell: TellDaemon, *, other: bool
+    ) -> None:
+        """other: whether it is another model; else what is under way stays good."""
         files = _files_of(config.model)
         model = self._succession.model
 
@@ -97,9 +111,13 @@ class Reload:
             tell_of(description)
             return description
 
-        def take_over(other: RunningModel, moved: Callable[[], None]) -> None:
-            _check(other, config)
-            self._fleet.exchange(other, config.streams, moved)
+        def number_of(made: Detector) -> int:
+            same = not other and made.takes_pictures_of(model.detector)
+            return model.number if same else model.number + 1
+
+        def take_over(made: RunningModel, moved: Callable[[], None]) -> None:
+            _check(made, config)
+            self._fleet.exchange(made, config.streams, moved)
 
         def settled(fault: StreamdError | None) -> None:
             self._waiting = False
@@ -114,7 +132,7 @@ class Reload:
         logger.info("building {}; {} runs on meanwhile", config.model.path.name, model.detector.name)
         options = runtime_options(config)
         self._waiting = True
-        building = Building(describe, options, lambda _: model.number + 1)
+        building = Building(describe, options, number_of)
         self._succession.begin(building, take_over, settled)
 
     def _apply(self, config: Config, keyring: Keyring | None, crew: Crew, tell: TellDaemon) -> None:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -245,6 +246,32 @@ def test_a_folder_that_cannot_be_written_is_a_clear_line(tmp_path: Path) -> None
         with pytest.raises(OutputError, match=r"set runtime\.cache_dir") as caught:
             fill(EngineCache(folder), KEY)
         assert str(folder) in str(caught.value)
+
+
+def test_engines_that_an_image_brings_along_are_used_where_nothing_can_be_written() -> None:
+    # Below no folder of this user's own: root, who may write anywhere, becomes somebody else for it.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "engines"
+        cache = EngineCache(folder)
+        fill(cache, KEY)
+        Path(name).chmod(0o755)
+        folder.chmod(0o555)
+        root = os.geteuid() == 0
+        try:
+            if root:
+                os.seteuid(65534)
+            with cache.engine(KEY, refuse_to_build, silent) as found:
+                assert (found / MANIFEST).exists()
+            with pytest.raises(OutputError, match=r"set runtime\.cache_dir"):
+                fill(cache, key("another"))
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+
+
+def refuse_to_build(folder: Path) -> None:
+    raise AssertionError("it is there already")
 
 
 def test_a_full_disk_is_a_clear_line(tmp_path: Path) -> None:

@@ -216,6 +216,30 @@ def test_another_model_is_run_on_as_many_cores_as_after_a_start(
     assert bench_.untouched("a")
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core runs one picture at a time")
+def test_more_cameras_get_as_many_cores_as_after_a_start(
+    tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
+) -> None:
+    """The same model, made anew for them: nothing that is under way is lost."""
+    slow = make_number_model(tmp_path / "slow.onnx", burn=20)
+    with bench({"a": dict(TEST)}) as bench_:
+        bench_.change(model={"path": str(slow)})
+        bench_.reload()
+        assert bench_.more("a")
+        before = bench_.daemon.streams()["a"]["dropped"].get("model_changed", 0)
+        bench_.change(streams={"a": dict(TEST), "b": dict(TEST)})
+        bench_.reload()
+        assert bench_.more("b")
+        balances(bench_)
+        assert bench_.daemon.streams()["a"]["dropped"].get("model_changed", 0) == before
+        bench_.daemon.stop(signal.SIGABRT)
+    bodies = [
+        line for line in bench_.daemon.log if re.search(r"pipeline/worker\.py\", line \d+ in run$", line)
+    ]
+    assert len(bodies) == 2
+    assert bench_.untouched("a")
+
+
 def test_a_model_of_another_shape_takes_over(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
 ) -> None:
