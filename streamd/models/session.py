@@ -41,8 +41,9 @@ class RuntimeOptions:
     batch_limit: the most pictures in one run. cpu_batch_limit: the same on the CPU; None: as many if a picture takes
     next to nothing, else one, since a batch takes as long as its pictures one by one, and each of them would wait for
     the last. cpu_runs: how many runs go on side by side on the CPU, each on its share of the cores that this process
-    may use; None: one on each core. uint8_input: where pictures go to the model as bytes, scaled and normalised in
-    its graph.
+    may use; None: one on each core. gpu_runs: the same on a GPU, where one batch runs while the next one is copied; 1
+    takes half the memory for inputs and outputs. uint8_input: where pictures go to the model as bytes, scaled and
+    normalised in its graph.
     """
 
     providers: tuple[Provider, ...]
@@ -54,6 +55,7 @@ class RuntimeOptions:
     cpu_runs: int | None = 1
     cpu_batch_limit: int | None = None
     uint8_input: frozenset[Provider] = frozenset({"tensorrt", "cuda"})
+    gpu_runs: int = 2
 
 
 def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
@@ -106,4 +108,5 @@ def open_on_gpu(
         session = create(source, providers, 1)
     remarks = judge(operators(session), providers[0][0])
     memory = partial(CudaMemory, options.device)
-    return warmed(session, source.graph, options.batch_limit, memory, [*notes, *remarks], tell)
+    limit, found = options.batch_limit, [*notes, *remarks]
+    return warmed(session, source.graph, limit, memory, found, tell, options.gpu_runs)
