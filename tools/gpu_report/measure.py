@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -114,7 +113,7 @@ def opened(
             raise NotMeasuredError(
                 "; ".join(session.notes) or "the input is not of the type that was asked for"
             )
-        if bound and session.provider != NAMES["cpu"] and session.staging is None:
+        if bound and session.provider != NAMES["cpu"] and session.staging() is None:
             raise NotMeasuredError("; ".join(session.notes) or "the session is not bound to fixed memory")
         yield description, session
 
@@ -125,8 +124,9 @@ def turn_of(session: Session, pictures: int) -> Callable[[], object]:
     shape = (pictures, *session.graph.input.picture)
     source = np.random.default_rng(1).integers(0, 256, shape).astype(session.graph.input.dtype)
     batch: Array = np.zeros((rows, *shape[1:]), source.dtype)
-    if session.staging is not None:
-        batch = session.staging[:rows]
+    staging = session.staging()
+    if staging is not None:
+        batch = staging[:rows]
     fed = feeds(session.graph, batch)
 
     def turn() -> object:
@@ -178,28 +178,6 @@ def outputs_for(made: DeviceBound, graph: Graph, bucket: int, seed: int) -> list
     shape = fed[graph.input.name].shape
     fed[graph.input.name] = np.random.default_rng(seed).integers(0, 256, shape).astype(graph.input.dtype)
     return [output.copy() for output in made.run(fed)]
-
-
-def at_once(turns: Sequence[Callable[[], object]], seconds: float) -> float:
-    """Turns a second of all together, each in a thread of its own."""
-    counts = [0] * len(turns)
-    start = threading.Barrier(len(turns))
-
-    def body(index: int) -> None:
-        for _ in range(_WARM_RUNS):
-            turns[index]()
-        start.wait()
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            turns[index]()
-            counts[index] += 1
-
-    threads = [threading.Thread(target=body, args=(index,)) for index in range(len(turns))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / seconds
 
 
 def with_floats(options: RuntimeOptions) -> RuntimeOptions:
