@@ -52,6 +52,9 @@ class Session:
     """How many runs may go on side by side; on a GPU one of them runs while the other copies."""
     gate: Gate | None = None
     """What tells when the next batch is due; None where runs do not wait for each other."""
+    graphs: bool = False
+    """Whether its runs are CUDA graphs that are replayed."""
+    _ended: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def staging(self, place: int = 0) -> Array | None:
         """Where pictures are best put together, [batch, ...]: they go to the GPU from there. None: anywhere."""
@@ -93,6 +96,7 @@ class Session:
             bound.close()
         self._bounds, self._former = [], []
         self._session = None
+        self._ended()
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +111,8 @@ class Session:
         try:
             return bounds[place].run(feeds)
         except _RUN_ERRORS as error:
+            if self.graphs:
+                raise  # any other run would be replaced by a graph's replay, or captured in the middle of service
             # Outputs may have another size than the file declares, and one that differs from run to run.
             outputs = list(self._session.run(self._outputs, feeds))
             if self._bounds:
@@ -155,11 +161,16 @@ def warmed(
     made._tell = tell
     _bind(made, memory, shapes, places)
     feeds = black(graph, batch)
-    made.run(feeds)
-    started = time.monotonic_ns()
-    made.run(feeds)
-    made.warm_ms = (time.monotonic_ns() - started) / 1e6
+    made.warm_ms = run_time_ms(lambda: made.run(feeds))
     return made
+
+
+def run_time_ms(run: Callable[[], object]) -> float:
+    """How long a run takes, after one that is not counted."""
+    run()
+    started = time.monotonic_ns()
+    run()
+    return (time.monotonic_ns() - started) / 1e6
 
 
 def _buckets(smallest: int, batch: int) -> tuple[int, ...]:

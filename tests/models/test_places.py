@@ -42,6 +42,13 @@ def shown(detections: Detections) -> int:
     return number_in([LABELS[int(index)] for index in detections.class_ids])
 
 
+def seen_by(detector: Detector, outputs: list[Array], rows: int) -> list[int]:
+    """The numbers in the pictures that the outputs are of."""
+    rules = rules_for(LABELS)
+    found = [detector.read(outputs, row, WHOLE, (WIDTH, HEIGHT), rules) for row in range(rows)]
+    return [shown(detections) for detections in found]
+
+
 class Gpu:
     """A session in far memory with so many places; `memories` and `held` are what it was made with."""
 
@@ -64,9 +71,7 @@ class Gpu:
         return self.seen(outputs, len(numbers))
 
     def seen(self, outputs: list[Array], rows: int) -> list[int]:
-        rules = rules_for(LABELS)
-        found = [self.detector.read(outputs, row, WHOLE, (WIDTH, HEIGHT), rules) for row in range(rows)]
-        return [shown(detections) for detections in found]
+        return seen_by(self.detector, outputs, rows)
 
 
 @pytest.fixture
