@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ class FarMemory:
         self._far: dict[int, Array] = {}
         self._queue: list[tuple[int, int, int]] = []
         self.copied = 0
+        self.delay_s = 0.0
+        """How long all that was queued takes."""
         self.closed = False
 
     def host(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -46,6 +49,8 @@ class FarMemory:
         self._queue.append((target.ctypes.data, address, target.nbytes))
 
     def finish(self) -> None:
+        if self.delay_s:
+            time.sleep(self.delay_s)
         for target, source, size in self._queue:
             ctypes.memmove(target, source, size)
             self.copied += size
