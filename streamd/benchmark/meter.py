@@ -79,9 +79,9 @@ class _Detector(Detector):
         super().__init__(description, session, limit)
         self._meter = meter
 
-    def run(self, pictures: Sequence[Array]) -> list[Array]:
+    def run(self, pictures: Sequence[Array], place: int = 0) -> list[Array]:
         started = time.thread_time_ns()
-        outputs = super().run(pictures)
+        outputs = super().run(pictures, place)
         self._meter.add(Stage.INFER, time.thread_time_ns() - started)
         return outputs
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from streamd.models.contract import Array, Graph
+from streamd.models.gate import Gate
 from streamd.models.memory import Memory
 from streamd.models.shapes import shape_of
 
@@ -29,7 +31,7 @@ class Output:
 
 
 class Bound(Protocol):
-    """Runs a session in fixed memory. One thread at a time."""
+    """Runs a session in fixed memory. One thread at a time; several of one session may run side by side."""
 
     staging: Array | None
     """Memory of the picture input, [rows, ...], that runs read without a copy on the host; None: any will do."""
@@ -120,15 +122,20 @@ class DeviceBound:
         outputs: Sequence[Output],
         memory: Memory,
         buckets: Mapping[int, Any],
+        gate: Gate | None = None,
+        place: int = 0,
     ) -> None:
         """buckets: the sizes of batches that will be run, each with ONNX Runtime's options for its runs, or None.
 
+        gate: that of all runs of this session, where this is the one at `place`; None: it is the only one.
         Raises LibraryError when there is not enough memory.
         """
         self._session = session
         self._picture = graph.input.name
         self._memory = memory
         self._buckets = buckets
+        self._gate = gate or Gate()
+        self._place = place
         self._names = [output.name for output in outputs]
         rows = max(buckets)
         shapes = {tensor.name: shape_of(tensor, graph, rows) for tensor in graph.inputs}
@@ -145,26 +152,37 @@ class DeviceBound:
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """See `Bound.run`."""
-        if feeds.keys() != set(self._inputs):
-            raise FeedsError(f"fed are {', '.join(feeds) or 'no inputs'}, wanted {', '.join(self._inputs)}")
-        rows = len(feeds[self._picture])
-        if rows not in self._bindings:
-            raise FeedsError(f"a batch of {rows}, where only {', '.join(map(str, self._bindings))} are bound")
-        for name in self._inputs:
-            self._memory.upload(self._staged(name, feeds[name]), self._addresses[name])
-        self._memory.finish()
-        self._session.run_with_iobinding(self._bindings[rows], self._buckets[rows])
-        outputs = [self._host[name][:rows] for name in self._names]
-        for name, output in zip(self._names, outputs, strict=True):
-            self._memory.download(self._addresses[name], output)
-        self._memory.finish()
-        return outputs
+        try:
+            rows = self._checked(feeds)
+            for name in self._inputs:
+                self._memory.upload(self._staged(name, feeds[name]), self._addresses[name])
+            self._memory.finish()
+            self._gate.run(self._place, rows, partial(self._run, rows))
+            outputs = [self._host[name][:rows] for name in self._names]
+            for name, output in zip(self._names, outputs, strict=True):
+                self._memory.download(self._addresses[name], output)
+            self._memory.finish()
+            return outputs
+        finally:
+            self._gate.forget(self._place)
 
     def close(self) -> None:
         """See `Bound.close`."""
         self._bindings.clear()
         self._session = None
         self._memory.close()
+
+    def _checked(self, feeds: Mapping[str, Array]) -> int:
+        """The number of rows."""
+        if feeds.keys() != set(self._inputs):
+            raise FeedsError(f"fed are {', '.join(feeds) or 'no inputs'}, wanted {', '.join(self._inputs)}")
+        rows = len(feeds[self._picture])
+        if rows not in self._bindings:
+            raise FeedsError(f"a batch of {rows}, where only {', '.join(map(str, self._bindings))} are bound")
+        return rows
+
+    def _run(self, rows: int) -> None:
+        self._session.run_with_iobinding(self._bindings[rows], self._buckets[rows])
 
     def _staged(self, name: str, array: Array) -> Array:
         """The page-locked memory of an input with what `array` holds; a copy unless it lies there already."""

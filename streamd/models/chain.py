@@ -138,6 +138,7 @@ def build_engine(
     _check_readable(model)
     quieten()
     notes: list[str] = []
+    options = replace(options, cuda_graph=False)
     with _CREATION:
         sources = _sources(model, graph, options, contract, "tensorrt", notes)
         made = _first("tensorrt", sources, _on_engine, options, notes, tell)
@@ -242,20 +243,22 @@ def _on_engine(
     timings = cache.timings(key, ("tensorrt", "cuda_runtime", "gpu"))
     name = source.path.name
     built: list[Path] = []
+    # An engine is the same for both, and a session that is only tried needs none.
+    building = replace(options, cuda_graph=False)
 
-    def on(engines: Path, given: Source, *, writing: bool = False) -> Session:
+    def on(engines: Path, given: Source, asked: RuntimeOptions, *, writing: bool = False) -> Session:
         chosen = tensorrt.tensorrt_options(
             given.graph, options.batch_limit, options.precision, options.device, engines, timings
         )
         if writing:
             chosen = tensorrt.writing_context(chosen, engines)
-        return open_on_gpu(given, options, notes, tell, [(NAMES["tensorrt"], chosen), cuda_provider(options)])
+        return open_on_gpu(given, asked, notes, tell, [(NAMES["tensorrt"], chosen), cuda_provider(options)])
 
-    def on_context(engines: Path) -> Session:
+    def on_context(engines: Path, asked: RuntimeOptions) -> Session:
         # It takes and gives what it was made of, a joined input included.
         context = replace(source, path=engines / tensorrt.CONTEXT, content=None)
         try:
-            return on(engines, context)
+            return on(engines, context, asked)
         except ModelError as error:
             raise NotHereError(str(error)) from error
 
@@ -264,22 +267,22 @@ def _on_engine(
         timings.mkdir(exist_ok=True)
         built.append(engines)
         try:
-            on(engines, source, writing=True).close()
-            on_context(engines).close()
+            on(engines, source, building, writing=True).close()
+            on_context(engines, building).close()
         except _NOT_HERE as error:
             # Whether the context model or the engine itself is at fault only a build without the one can tell.
             (engines / tensorrt.CONTEXT).unlink(missing_ok=True)
-            on(engines, source).close()
+            on(engines, source, building).close()
             tell(f"no context model for {name}, each start will parse the model: {error}")
 
     with cache.engine(key, build, tell) as engines:
         session = None
         if (engines / tensorrt.CONTEXT).is_file():
             try:
-                session = on_context(engines)
+                session = on_context(engines, options)
             except _NOT_HERE as error:
                 notes.append(f"the engine's context model does not load, so the model is parsed: {error}")
-        session = session or on(engines, source)
+        session = session or on(engines, source, options)
         if flaw := cache.flaw(key):
             session.notes.append(
                 f"the cached engine was not used as it is ({flaw}) and is built again next time"

@@ -82,6 +82,14 @@ def create(
     return session
 
 
+def run_options(entries: Mapping[str, str]) -> Any:
+    """ONNX Runtime's options for single runs."""
+    chosen = onnxruntime.RunOptions()
+    for key, value in entries.items():
+        chosen.add_run_config_entry(key, value)
+    return chosen
+
+
 def versions() -> list[str]:
     """ONNX Runtime's version, and how it was built."""
     return [onnxruntime.__version__, onnxruntime.get_build_info()]

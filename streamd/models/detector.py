@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,15 +29,17 @@ class Detector:
         joined = self.input.dtype != description.graph.input.dtype
         self.contract = description.contract.of_bytes() if joined else description.contract
         """What that input wants."""
+        self.gate = session.gate
+        """What tells when the next batch is due; None where runs do not wait for each other."""
         self._session = session
         # A model with a fixed batch gets it whole, whatever is in its last rows.
-        self._in_place = session.staging is None
-        self._buffers: queue.SimpleQueue[Array] = queue.SimpleQueue()
-        for _ in range(session.runs):
-            staging = session.staging
+        self._in_place = session.staging() is None
+        self._buffers: list[Array] = []
+        for place in range(session.runs):
+            staging = session.staging(place)
             if staging is None:
                 staging = np.zeros((session.rows(limit), *self.input.picture), self.input.dtype)
-            self._buffers.put(staging)
+            self._buffers.append(staging)
 
     @property
     def runs(self) -> int:
@@ -71,23 +72,20 @@ class Detector:
         outputs = self.run([np.zeros(self.input.picture, self.input.dtype)])
         self.description.head.decode(outputs, 0, np.zeros(len(self.labels), np.float32))
 
-    def run(self, pictures: Sequence[Array]) -> list[Array]:
+    def run(self, pictures: Sequence[Array], place: int = 0) -> list[Array]:
         """The session's outputs for 1 to `limit` prepared pictures. Blocks for one inference, GIL released.
 
-        They are valid until the next run. On the CPU a single picture runs where it lies; else pictures are copied
-        into the batch, whose rows beyond them keep what they held.
+        They are valid until the next run at this place, one of `runs` places; one thread at a time at each. On the
+        CPU a single picture runs where it lies; else pictures are copied into the batch, whose rows beyond them keep
+        what they held.
         """
         rows = self._session.rows(len(pictures))
         if rows == 1 and self._in_place:
-            return self._session.run(feeds(self._session.graph, pictures[0][np.newaxis]))
-        buffer = self._buffers.get()
-        try:
-            batch = buffer[:rows]
-            for row, picture in enumerate(pictures):
-                batch[row] = picture
-            return self._session.run(feeds(self._session.graph, batch))
-        finally:
-            self._buffers.put(buffer)
+            return self._session.run(feeds(self._session.graph, pictures[0][np.newaxis]), place)
+        batch = self._buffers[place][:rows]
+        for row, picture in enumerate(pictures):
+            batch[row] = picture
+        return self._session.run(feeds(self._session.graph, batch), place)
 
     def read(
         self, outputs: Sequence[Array], row: int, placement: Placement, size: tuple[int, int], rules: Rules

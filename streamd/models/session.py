@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 from streamd.core.cores import usable_cores
 from streamd.models import gpu, libraries
 from streamd.models.assignment import CPU, judge
+from streamd.models.capture import captured, graph_option
 from streamd.models.creation import NotHereError, Providers, Source, create, operators
 from streamd.models.engines import Tell
 from streamd.models.memory import CudaMemory
@@ -41,8 +42,10 @@ class RuntimeOptions:
     batch_limit: the most pictures in one run. cpu_batch_limit: the same on the CPU; None: as many if a picture takes
     next to nothing, else one, since a batch takes as long as its pictures one by one, and each of them would wait for
     the last. cpu_runs: how many runs go on side by side on the CPU, each on its share of the cores that this process
-    may use; None: one on each core. uint8_input: where pictures go to the model as bytes, scaled and normalised in
-    its graph.
+    may use; None: one on each core. gpu_runs: the same on a GPU, where one batch runs while the next one is copied; 1
+    takes half the memory for inputs and outputs. uint8_input: where pictures go to the model as bytes, scaled and
+    normalised in its graph. cuda_graph: whether a GPU replays CUDA graphs; nothing else may use the GPU while the
+    session is opened.
     """
 
     providers: tuple[Provider, ...]
@@ -54,6 +57,8 @@ class RuntimeOptions:
     cpu_runs: int | None = 1
     cpu_batch_limit: int | None = None
     uint8_input: frozenset[Provider] = frozenset({"tensorrt", "cuda"})
+    gpu_runs: int = 2
+    cuda_graph: bool = False
 
 
 def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Tell) -> Session:
@@ -61,6 +66,8 @@ def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Te
 
     Raises ModelError.
     """
+    if options.cuda_graph:
+        notes.append("runtime.cuda_graph does nothing on the CPU")
     runs = runs_on_cpu(options)
     session = create(source, [(CPU, {})], usable_cores() // runs)
     batch = options.cpu_batch_limit
@@ -98,7 +105,7 @@ def open_on_gpu(
     """A warm session headed by the first of `providers`.
 
     Without any node on the CPU where that can be, else with those there that do no work to speak of.
-    Raises ModelError, NotHereError, AssignmentError.
+    With CUDA graphs where they are asked for and can be had. Raises ModelError, NotHereError, AssignmentError.
     """
     try:
         session = create(source, providers, 1, {"session.disable_cpu_ep_fallback": "1"})
@@ -106,4 +113,8 @@ def open_on_gpu(
         session = create(source, providers, 1)
     remarks = judge(operators(session), providers[0][0])
     memory = partial(CudaMemory, options.device)
-    return warmed(session, source.graph, options.batch_limit, memory, [*notes, *remarks], tell)
+    limit, found = options.batch_limit, [*notes, *remarks]
+    warm = warmed(session, source.graph, limit, memory, found, tell, options.gpu_runs)
+    if options.cuda_graph:
+        return captured(warm, lambda: create(source, graph_option(providers), 1), memory)
+    return warm

@@ -23,12 +23,18 @@ class _Batch(NamedTuple):
     frames: list[Frame]
     detector: Detector
 
+    @property
+    def place(self) -> int:
+        """Where it runs. Whatever ran there before has been served: no more turns than places are given out."""
+        return self.turn % self.detector.runs
+
 
 class Worker:
     """Runs the model while its `threads` run; `run` is the body of each of them (`infer`, `infer/1`, ...).
 
-    A GPU has one. On the CPU several pictures run side by side, each on its own core, which serves more of them than
-    all cores on one picture do; the results are posted in the order in which the frames were taken.
+    On a GPU one thread copies and reads while the other's batch runs. On the CPU several pictures run side by side,
+    each on its own core, which serves more of them than all cores on one picture do. The results are posted in the
+    order in which the frames were taken.
 
     With `fill` every batch is full but the last: an offline run's batches then do not depend on timing. It is the
     number of frames to wait for when there are none.
@@ -97,6 +103,9 @@ class Worker:
             while True:
                 # No more at once than the detector can, also when another one had more threads.
                 self._turns.wait_until_left(self._detector.runs - 1)
+                # An offline run's frames do not grow old: the sooner its next batch is ready the better.
+                if not self._fill and (gate := self._detector.gate) is not None:
+                    gate.wait_until_due()
                 frames = self._rest or self._rings.take(self._detector.limit, _WAKE_S, fill=self._fill)
                 self.beat_ns = now_ns()
                 if frames is None:
@@ -110,12 +119,15 @@ class Worker:
                 limit = self._detector.limit
                 self._rest = kept[limit:]
                 if kept:
-                    return _Batch(self._turns.next(), kept[:limit], self._detector)
+                    batch = _Batch(self._turns.next(), kept[:limit], self._detector)
+                    if (gate := self._detector.gate) is not None:
+                        gate.begin(batch.place)
+                    return batch
 
     def _serve(self, batch: _Batch) -> None:
         detector, frames = batch.detector, batch.frames
         run_ns = now_ns()
-        outputs = detector.run([frame.slot.pixels for frame in frames])
+        outputs = detector.run([frame.slot.pixels for frame in frames], batch.place)
         inferred_ns = now_ns()
         for frame in frames:
             frame.stamps.run, frame.stamps.inferred = run_ns, inferred_ns

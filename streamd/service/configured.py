@@ -45,6 +45,7 @@ def runtime_options(config: Config) -> RuntimeOptions:
         providers=runtime.providers,
         fallback=runtime.fallback,
         precision=runtime.precision,
+        cuda_graph=runtime.cuda_graph,
         device=runtime.device,
         cache_dir=runtime.cache_dir or default_folder(os.environ),  # as systemd says, or the user
         batch_limit=config.batch.limit,

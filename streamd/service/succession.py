@@ -25,7 +25,7 @@ from streamd.models.description import Description, is_current
 from streamd.models.detector import Detector
 from streamd.models.engine_process import EngineProcess
 from streamd.models.engines import EngineError
-from streamd.models.session import RuntimeOptions
+from streamd.models.session import NAMES, RuntimeOptions
 from streamd.service.fleet import RunningModel
 from streamd.service.start import open_detector
 
@@ -48,7 +48,9 @@ class Building:
     ) -> None:
         """Both are called in that thread. number_of: the model's number (`RunningModel.number`)."""
         self._describe = describe
-        self._options = options
+        # While a graph is captured no decoder may take GPU memory, and now they run.
+        self._options = replace(options, cuda_graph=False)
+        self._graphs_wanted = options.cuda_graph
         self._number_of = number_of
         self._lock = threading.Lock()  # guards the two below
         self._engine: EngineProcess | None = None
@@ -68,6 +70,8 @@ class Building:
             if not is_current(description):
                 # It may have been read before as well as after the change.
                 raise ModelError(f"{description.path}: the file was changed meanwhile; reload once more")
+            if self._graphs_wanted and detector.provider != NAMES["cpu"]:
+                logger.info("{}: no CUDA graphs before the next start: cameras are served now", detector.name)
             self.model = RunningModel(detector, warm_ms, self._number_of(detector))
         except StreamdError as error:
             self.fault = error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_every_head_reads_the_same(tmp_path: Path, layout: str, form: str, made:
     )
     plain = ort_session(model.path)
     with opened(model.path, model.graph, made) as session:
-        assert (session._bound is None) == (fixed_outputs(model.graph) is None)
+        assert (not session._bounds) == (fixed_outputs(model.graph) is None)
         for step, rows in enumerate({session.rows(count) for count in range(1, session.batch + 1)}):
             fed = feeds(model.graph, pictures(model.graph, rows, step))
             for one, other in zip(session.run(fed), plain.run(None, fed), strict=True):
@@ -78,7 +79,7 @@ def test_each_run_sees_its_own_pictures(tmp_path: Path, fixed: int | None, made:
     model = describe(make_number_model(tmp_path / "m.onnx", batch=fixed or "n"))
     rules = rules_for(model.labels)
     with opened(model.path, model.graph, made) as session:
-        assert session._bound is not None
+        assert session._bounds
         detector = Detector(model, session, session.batch)
         number = 1
         for count in [1, 5, 3, 1, 2, 4, 1, 5] if fixed is None else [1, fixed, 1]:
@@ -95,11 +96,11 @@ def test_batches_are_padded_to_few_sizes_on_a_gpu_only(tmp_path: Path) -> None:
     with opened(path, graph, FarMemory, limit=12) as session:
         assert session.buckets == (1, 2, 4, 8, 12)
         assert [session.rows(count) for count in (1, 2, 3, 5, 8, 9, 12)] == [1, 2, 4, 8, 8, 12, 12]
-        assert session.staging is not None
-        assert session.staging.shape == (12, 3, HEIGHT, WIDTH)
+        assert session.staging() is not None
+        assert session.staging().shape == (12, 3, HEIGHT, WIDTH)
     with opened(path, graph, None, limit=12) as session:
         assert [session.rows(count) for count in (1, 3, 12)] == [1, 3, 12]
-        assert session.staging is None
+        assert session.staging() is None
     path = make_number_model(tmp_path / "fixed.onnx", batch=4)
     with opened(path, read_graph(path), FarMemory) as session:
         assert (session.buckets, session.rows(1)) == ((4,), 4)
@@ -111,13 +112,13 @@ def test_pictures_put_into_the_staging_memory_are_not_copied_again(tmp_path: Pat
     graph = read_graph(path)
     far = FarMemory()
     with opened(path, graph, lambda: far) as session:
-        assert session.staging is not None
-        session.staging[:2] = pictures(graph, 2, 1)
+        assert session.staging() is not None
+        session.staging()[:2] = pictures(graph, 2, 1)
         before = far.copied
-        (output,) = session.run({"images": session.staging[:2]})
-        assert far.copied - before == session.staging[:2].nbytes + output.nbytes
+        (output,) = session.run({"images": session.staging()[:2]})
+        assert far.copied - before == session.staging()[:2].nbytes + output.nbytes
         kept = output.copy()
-        (again,) = session.run({"images": session.staging[:2].copy()})
+        (again,) = session.run({"images": session.staging()[:2].copy()})
         assert again.ctypes.data == output.ctypes.data, "the same memory"
         np.testing.assert_array_equal(again, kept)
     assert far.closed
@@ -143,7 +144,7 @@ def test_feeds_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
         ):
             with pytest.raises(ModelError, match=words):
                 session.run(fed)
-        assert session._bound is not None
+        assert session._bounds
         session.run(black(session.graph, 1))
     with opened(path, read_graph(path), None, limit=2) as session:
         with pytest.raises(ModelError, match="a batch of 3, where 2 is the most"):
@@ -173,7 +174,7 @@ def test_outputs_that_only_a_run_tells_are_not_bound(tmp_path: Path, made: Made)
     graph = read_graph(path)
     assert fixed_outputs(graph) is None
     with opened(path, graph, made) as session:
-        assert session._bound is None
+        assert not session._bounds
         assert session.notes == (
             ["its outputs have no size that is known beforehand: no page-locked memory"] if made else []
         )
@@ -193,18 +194,18 @@ def test_a_size_that_is_declared_and_not_kept_costs_no_result(tmp_path: Path, ma
     seen = np.zeros((1, 3, 8, 8), np.float32)
     seen.ravel()[:2] = 1
     with opened(path, lying, made, tell=told.append) as session:
-        assert session._bound is None, "a black picture has no rows here"
+        assert not session._bounds, "a black picture has no rows here"
     session = warmed(ort_session(path), graph, 1, made, [], told.append)
     from streamd.models.bound import HostBound
 
-    session._bound = HostBound(session._session, lying, fixed_outputs(lying) or [], 1)
+    session._bounds = [HostBound(session._session, lying, fixed_outputs(lying) or [], 1)]
     assert session.run({"images": seen})[0].shape == (1, 2, 4)
     assert told == []
     seen.ravel()[:9] = 1
     assert session.run({"images": seen})[0].shape == (1, 9, 4)
     assert len(told) == 1
     assert told[0].startswith("outputs are allocated for each run from now on: ")
-    assert session._bound is None
+    assert not session._bounds
 
 
 def test_a_first_dimension_of_another_name_is_no_batch(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_real_models_give_the_same(made: Made) -> None:
         model = describe(path)
         plain = ort_session(path)
         with opened(path, model.graph, made, limit=2) as session:
-            bound += session._bound is not None
+            bound += bool(session._bounds)
             for seed in range(2):
                 fed = feeds(model.graph, pictures(model.graph, session.rows(1), seed))
                 for one, other in zip(session.run(fed), plain.run(None, fed), strict=True):
@@ -321,7 +322,7 @@ def test_cuda_memory_holds_what_it_was_given() -> None:
 @needs_gpu
 @pytest.mark.parametrize("uint8", [True, False], ids=["uint8", "float32"])
 def test_cuda_sees_each_batch_bit_for_bit(tmp_path: Path, uint8: bool) -> None:
-    """Hundreds of batches of other pictures and sizes, one behind the other: a copy out of order shows."""
+    """Hundreds of batches of other pictures and sizes, from two threads: a copy out of order shows."""
     tiny = Tiny({"output0": np.zeros((84, 1), np.float32)}, height=640, width=640)
     path = tiny.write(tmp_path)
     model = onnx.load(path)
@@ -333,12 +334,21 @@ def test_cuda_sees_each_batch_bit_for_bit(tmp_path: Path, uint8: bool) -> None:
     options = RuntimeOptions(("cuda",), False, "fp32", 0, Path("/none"), 4, uint8_input=chosen)  # type: ignore[arg-type]
     contract = describe(path, head="yolo", input="yolox").contract
     with open_session(path, graph, options, contract=contract) as session:
-        assert session.staging is not None
+        assert session.staging() is not None
         assert session.graph.input.dtype == (np.uint8 if uint8 else np.float32)
-        rng = np.random.default_rng(1)
-        for step in range(300):
-            rows = session.rows(step % 4 + 1)
-            batch = rng.integers(0, 256, (rows, *graph.input.picture)).astype(session.graph.input.dtype)
-            session.staging[:rows] = batch
-            seen = session.run({session.graph.input.name: session.staging[:rows]})[1]
-            np.testing.assert_array_equal(seen, batch)
+        assert session.runs == 2
+
+        def body(place: int) -> None:
+            rng = np.random.default_rng(place)
+            staging = session.staging(place)
+            assert staging is not None
+            for step in range(200):
+                rows = session.rows(step % 4 + 1)
+                batch = rng.integers(0, 256, (rows, *graph.input.picture)).astype(session.graph.input.dtype)
+                staging[:rows] = batch
+                seen = session.run({session.graph.input.name: staging[:rows]}, place)[1]
+                np.testing.assert_array_equal(seen, batch)
+
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(body, place) for place in range(2)]:
+                done.result()

@@ -361,6 +361,7 @@ class PretendedTensorrt:
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, bool, bool]] = []
+        self.with_graphs: list[bool] = []
         self.keys: set[str] = set()
         self.fails: Callable[[Source, bool], Exception | None] = lambda source, writing: None
         self.writes_context = True
@@ -383,6 +384,7 @@ class PretendedTensorrt:
             else Path(given["trt_engine_cache_path"])
         )
         self.opened.append((source.path.name, (folder / "m.engine").exists(), writing))
+        self.with_graphs.append(asked.cuda_graph)
         self.keys.add(folder.name.partition(".")[0])
         if error := self.fails(source, writing):
             raise error
@@ -539,6 +541,20 @@ def test_what_is_awaited_and_built_is_the_engine_of_the_uint8_input(
     assert tensorrt_of.opened[before:] == [("model_ctx.onnx", True, False)]
     floats = dataclasses.replace(order, uint8_input=frozenset())
     assert chain.awaited(model, described, floats, contract) is None
+
+
+def test_an_engine_is_the_same_with_and_without_cuda_graphs_and_built_without(
+    tmp_path: Path, tensorrt_of: PretendedTensorrt
+) -> None:
+    """Only the session that is to serve captures any: builds are made in another process, or only tried."""
+    order = replace(options("tensorrt", fallback=False, cache=tmp_path / "cache"), cuda_graph=True)
+    model = save(tmp_path / "m.onnx", GOOD, None)
+    open_session(model, graph(None), order).close()
+    assert tensorrt_of.with_graphs == [False, False, True]
+    assert not chain.build_engine(model, graph(None), order).built
+    open_session(model, graph(None), replace(order, cuda_graph=False)).close()
+    assert tensorrt_of.with_graphs[3:] == [False, False]
+    assert len(tensorrt_of.keys) == 1
 
 
 def test_an_engine_for_the_model_as_it_is_when_there_is_none_for_the_uint8_input(

@@ -29,6 +29,7 @@ class TimedDetector:
 
     labels = ("thing",)
     provider = "none"
+    gate = None
 
     def __init__(self, runs: int, during: Callable[[int], None], name: str = "timed", limit: int = 1) -> None:
         self.runs, self.name, self.limit = runs, name, limit
@@ -36,7 +37,8 @@ class TimedDetector:
         self._lock = threading.Lock()
         self.inside = self.most_inside = 0
 
-    def run(self, pictures: Sequence[Array]) -> list[Array]:
+    def run(self, pictures: Sequence[Array], place: int) -> list[Array]:
+        assert 0 <= place < self.runs
         assert 0 < len(pictures) <= self.limit
         with self._lock:
             self.inside += 1

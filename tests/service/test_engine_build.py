@@ -100,6 +100,22 @@ def test_it_serves_at_once_and_changes_the_provider_without_losing_a_frame(
     assert len(card.engines()) == 1
 
 
+def test_cuda_graphs_wait_for_a_start_without_cameras(
+    card: PretendedGpu, bench: Callable[..., Bench]
+) -> None:
+    """The engine is there only after decoders run, which may take GPU memory at any moment."""
+    card.runtime["cuda_graph"] = True
+    with bench({"a": dict(TEST)}) as bench_:
+        assert bench_.more("a")
+        card.wait_for_builds(1)
+        card.go()
+        assert bench_.until(lambda: bool(bench_.daemon_events("provider_changed")))
+        assert bench_.more("a")
+        assert bench_.daemon.stop() == 0
+    assert any("runtime.cuda_graph does nothing on the CPU" in line for line in bench_.daemon.log)
+    assert any("no CUDA graphs before the next start" in line for line in bench_.daemon.log)
+
+
 def test_an_engine_that_takes_pictures_in_another_form_drops_only_what_is_under_way(
     card: PretendedGpu, bench: Callable[..., Bench]
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,8 @@ class FarMemory:
         self._far: dict[int, Array] = {}
         self._queue: list[tuple[int, int, int]] = []
         self.copied = 0
+        self.delay_s = 0.0
+        """How long all that was queued takes."""
         self.closed = False
 
     def host(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -44,6 +49,8 @@ class FarMemory:
         self._queue.append((target.ctypes.data, address, target.nbytes))
 
     def finish(self) -> None:
+        if self.delay_s:
+            time.sleep(self.delay_s)
         for target, source, size in self._queue:
             ctypes.memmove(target, source, size)
             self.copied += size
@@ -52,6 +59,34 @@ class FarMemory:
     def close(self) -> None:
         self._far.clear()
         self.closed = True
+
+
+class Held:
+    """ONNX Runtime's own session, whose runs in bound memory can be held up: a GPU that is busy.
+
+    before: called at the start of each of them, with its number from 0. inside: how many go on now.
+    """
+
+    def __init__(self, session: Any, before: Callable[[int], object] = lambda number: None) -> None:
+        self._session = session
+        self.before = before
+        self._lock = threading.Lock()  # guards the two below
+        self.count = self.inside = self.most_inside = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, *given: Any) -> None:
+        with self._lock:
+            number, self.count = self.count, self.count + 1
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+        try:
+            self.before(number)
+            self._session.run_with_iobinding(*given)
+        finally:
+            with self._lock:
+                self.inside -= 1
 
 
 class PretendedRuntime:

@@ -194,11 +194,11 @@ def engine(model: Path, frames: int, pairs: int) -> dict[str, Any]:
             picture = np.zeros(shape.picture, shape.dtype)
             left = iter(range(frames))  # each number is given out once, whichever thread asks
 
-            def run() -> None:
+            def run(place: int) -> None:
                 for _ in left:
-                    detector.run([picture])
+                    detector.run([picture], place)
 
-            threads = [threading.Thread(target=run) for _ in range(detector.runs)]
+            threads = [threading.Thread(target=run, args=(place,)) for place in range(detector.runs)]
             started = time.perf_counter()
             for thread in threads:
                 thread.start()

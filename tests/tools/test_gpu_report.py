@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
+from streamd.core.timing import Deadline
+from streamd.models import gpu, libraries
+from tests.models.test_capture import Card
 from tests.models.test_session import needs_no_gpu
+from tools.gpu_report import rows as report
+from tools.gpu_report.half import difference
+from tools.gpu_report.measure import Bench
+from tools.graphs.detectors import Form, yolov10n
+from tools.graphs.planted import Planted
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
     "own time for a frame",
     "pipeline against bare ONNX Runtime",
     "latency, batch 1",
-    "latency, batch 1, half precision",
     "host memory",
     "CUDA graph",
     "batch buckets",
     "copy while running",
     "start to first result",
     "decoding",
+    "half precision, batch 1",
     "TensorRT, batch 1",
 ]
 ON_A_GPU_ONLY = {"host memory", "CUDA graph", "TensorRT, batch 1"}
@@ -60,13 +71,17 @@ def test_every_row_says_what_it_measured_or_why_not(tmp_path: Path) -> None:
     assert list(found) == ROWS
     for what, results in found.items():
         for how, result in results:
-            if what in ON_A_GPU_ONLY or "NVDEC" in result:
+            if what in ON_A_GPU_ONLY or "NVDEC" in result or how.startswith("tensorrt"):
                 assert result.startswith("not measured: "), (what, result)
                 assert result.endswith("needs a GPU; this ran with --cpu")
             else:
                 assert any(character.isdigit() for character in result), (what, result)
                 assert not result.startswith("not measured"), (what, result)
                 assert how
+    alone, converted, by_option = found["half precision, batch 1"]
+    assert "difference" not in alone[1]
+    assert re.search(r"; largest difference \S+ px in a box, \S+% of a score$", converted[1])
+    assert by_option[0] == "tensorrt, trt_fp16_enable"
     assert [len(found[what]) for what in ("latency, batch 1", "batch buckets", "decoding")] == [2, 2, 2]
 
 
@@ -75,9 +90,56 @@ def test_a_bare_machine_measures_all_that_needs_no_decoder(tmp_path: Path) -> No
     assert list(found) == ROWS
     assert found["decoding"] == [("", "not measured: PyAV is not installed")]
     for what in set(ROWS) - ON_A_GPU_ONLY - {"decoding"}:
-        assert not any(result.startswith("not measured") for _, result in found[what]), (what, found[what])
+        for how, result in found[what]:
+            assert result.startswith("not measured") == how.startswith("tensorrt"), (what, how, result)
     ((how, _),) = found["own time for a frame"]
     assert how.endswith("without the message (msgspec is not installed)")
+
+
+def test_the_largest_difference_is_found_wherever_it_is() -> None:
+    wanted = np.full((2, 6, 10), 0.5, np.float32)
+    got = wanted.astype(np.float16)
+    assert difference(wanted, got) == (0, 0)
+    got[1, 3, 9] += 2
+    got[0, 4, 0] -= 0.125
+    assert difference(wanted, got) == (2, 0.25)
+
+
+def test_the_rows_of_a_gpu_say_what_they_should_over_a_pretended_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor in the place of CUDA, with memory to copy to and from and graphs to replay; no TensorRT."""
+    Card(monkeypatch, tmp_path)
+
+    def load(wanted: tuple[libraries.Library, ...]) -> None:
+        if wanted is libraries.TENSORRT:
+            raise libraries.LibraryError("libnvinfer.so.10 is missing")
+
+    monkeypatch.setattr(libraries, "load", load)
+    monkeypatch.setattr(gpu, "read_gpu", lambda _: None)
+    bench = Bench("cuda", tmp_path, 160, 0.02, (1, 2), Deadline(500))
+    model = yolov10n(Form(160, 160, dynamic=True, seed=0, planted=Planted(3)))
+    onnx.save(model, bench.detector)
+    wanted = {"copy while running", "half precision, batch 1", "CUDA graph", "TensorRT, batch 1"}
+    monkeypatch.setattr(report, "_ROWS", {what: row for what, row in report._ROWS.items() if what in wanted})
+    results = {row.how: row.result for row in report.rows(bench)}
+    one, two = "one set of memory", "two: one batch is copied and read while the other runs"
+    path = "cuda, batch 2, rings, worker and outbox"
+    assert list(results) == [
+        "cuda, fp32, CUDA graph off",
+        "cuda, fp32, CUDA graph on",
+        f"{path}, {one}",
+        f"{path}, {two}",
+        "cuda, fp32, raw head",
+        "cuda, model converted to fp16",
+        "tensorrt, trt_fp16_enable",
+        "",
+    ]
+    assert results["cuda, fp32, CUDA graph on"].endswith("; same outputs bit for bit")
+    assert re.match(r"\d+ pictures/s \(\d+\.\d\d times, median of 3 pairs\)", results[f"{path}, {two}"])
+    assert "; largest difference " in results["cuda, model converted to fp16"]
+    missing = "not measured: libnvinfer.so.10 is missing"
+    assert results["tensorrt, trt_fp16_enable"] == results[""] == missing
 
 
 @needs_no_gpu

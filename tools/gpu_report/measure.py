@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from streamd.core.timing import Deadline
 from streamd.models.bound import DeviceBound, fixed_outputs
@@ -114,7 +112,7 @@ def opened(
             raise NotMeasuredError(
                 "; ".join(session.notes) or "the input is not of the type that was asked for"
             )
-        if bound and session.provider != NAMES["cpu"] and session.staging is None:
+        if bound and session.provider != NAMES["cpu"] and session.staging() is None:
             raise NotMeasuredError("; ".join(session.notes) or "the session is not bound to fixed memory")
         yield description, session
 
@@ -125,8 +123,9 @@ def turn_of(session: Session, pictures: int) -> Callable[[], object]:
     shape = (pictures, *session.graph.input.picture)
     source = np.random.default_rng(1).integers(0, 256, shape).astype(session.graph.input.dtype)
     batch: Array = np.zeros((rows, *shape[1:]), source.dtype)
-    if session.staging is not None:
-        batch = session.staging[:rows]
+    staging = session.staging()
+    if staging is not None:
+        batch = staging[:rows]
     fed = feeds(session.graph, batch)
 
     def turn() -> object:
@@ -145,61 +144,30 @@ class PageableMemory(CudaMemory):
 
 
 @contextmanager
-def bound_by_hand(
-    bench: Bench, memory: CudaMemory, bucket: int, *, cuda_graph: bool = False
-) -> Iterator[tuple[Any, DeviceBound, Graph]]:
+def bound_by_hand(bench: Bench, memory: CudaMemory, bucket: int) -> Iterator[tuple[Any, DeviceBound, Graph]]:
     """ONNX Runtime's session on CUDA and the binding around it, with the uint8 input joined."""
     description = describe(bench.detector)
     joined = join(bench.detector, description.graph, description.contract)
     source = Source(bench.detector, joined.graph, joined.content, joined.key)
     options = {"device_id": str(bench.device), "cudnn_conv_algo_search": "HEURISTIC"}
-    run_options = None
-    entries = {}
-    if cuda_graph:
-        options["enable_cuda_graph"] = "1"
-        entries["session.disable_cpu_ep_fallback"] = "1"
-        run_options = onnxruntime.RunOptions()
-        # The number of the captured graph: one for each size of batch.
-        run_options.add_run_config_entry("gpu_graph_id", str(bucket))
-    session = create(source, [(NAMES["cuda"], options)], 1, entries)
+    session = create(source, [(NAMES["cuda"], options)], 1)
     outputs = fixed_outputs(joined.graph)
     if outputs is None:
         raise NotMeasuredError("the outputs have no fixed size")
-    made = DeviceBound(session, joined.graph, outputs, memory, {bucket: run_options})
+    made = DeviceBound(session, joined.graph, outputs, memory, {bucket: None})
     try:
         yield session, made, joined.graph
     finally:
         made.close()
 
 
-def outputs_for(made: DeviceBound, graph: Graph, bucket: int, seed: int) -> list[Array]:
-    """Copies of what a run with random pictures gives."""
-    fed = black(graph, bucket)
-    shape = fed[graph.input.name].shape
-    fed[graph.input.name] = np.random.default_rng(seed).integers(0, 256, shape).astype(graph.input.dtype)
-    return [output.copy() for output in made.run(fed)]
-
-
-def at_once(turns: Sequence[Callable[[], object]], seconds: float) -> float:
-    """Turns a second of all together, each in a thread of its own."""
-    counts = [0] * len(turns)
-    start = threading.Barrier(len(turns))
-
-    def body(index: int) -> None:
-        for _ in range(_WARM_RUNS):
-            turns[index]()
-        start.wait()
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            turns[index]()
-            counts[index] += 1
-
-    threads = [threading.Thread(target=body, args=(index,)) for index in range(len(turns))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / seconds
+def outputs_of(session: Session, seed: int) -> list[Array]:
+    """Copies of what a run with one picture of noise gives."""
+    rows = session.rows(1)
+    fed = black(session.graph, rows)
+    shape, dtype = fed[session.graph.input.name].shape, session.graph.input.dtype
+    fed[session.graph.input.name] = np.random.default_rng(seed).integers(0, 256, shape).astype(dtype)
+    return [output[:1].copy() for output in session.run(fed)]
 
 
 def with_floats(options: RuntimeOptions) -> RuntimeOptions:

@@ -43,7 +43,7 @@ def run(detector: Detector, streams: int, frames: int, encode: Callable[[Result]
     rings: Rings = Rings()
     outbox: Outbox[None] = Outbox(_OUTBOX)
     limit = detector.limit
-    slots = 2 * limit + 2
+    slots = 2 * limit + detector.at_once + 2
     lanes = [Lane(str(n), SlotPool(target, slots), rules, None, live=False) for n in range(streams)]
     stop = threading.Event()
     for lane in lanes:
@@ -59,15 +59,17 @@ def run(detector: Detector, streams: int, frames: int, encode: Callable[[Result]
             ring.put_wait_for_room(frame)
 
     def serve() -> None:
+        last = True
         try:
-            worker.run()
+            last = worker.run()
         finally:
-            outbox.close()
+            if last:
+                outbox.close()
 
     feeders = [threading.Thread(target=feed, args=(lane,)) for lane in lanes]
-    serving = threading.Thread(target=serve)
+    serving = [threading.Thread(target=serve) for _ in range(worker.threads)]
     cpu, wall = time.process_time(), time.perf_counter()
-    for thread in (*feeders, serving):
+    for thread in (*feeders, *serving):
         thread.start()
     done = 0
     closing = threading.Thread(target=_close_after, args=(feeders, rings))
@@ -78,7 +80,7 @@ def run(detector: Detector, streams: int, frames: int, encode: Callable[[Result]
                 item.stamps.encoded = now_ns()
                 encode(item)
                 done += 1
-    for thread in (serving, closing):
+    for thread in (*serving, closing):
         thread.join()
     return Passage(done, time.perf_counter() - wall, time.process_time() - cpu)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,24 +24,23 @@ from streamd.models.libraries import LibraryError
 from streamd.models.memory import CudaMemory
 from streamd.models.prologue import PrologueError
 from streamd.models.session import Provider
-from tools.gpu_report import decoding, path
+from tools.gpu_report import decoding, half, path
+from tools.gpu_report.half import ENGINE_S, converted
 from tools.gpu_report.measure import (
     Bench,
     NotMeasuredError,
     PageableMemory,
     Sample,
-    at_once,
     bound_by_hand,
     opened,
-    outputs_for,
+    outputs_of,
     timed,
     turn_of,
     with_floats,
 )
 
 _START_S = 120.0
-_ENGINE_S = 150.0
-"""What must be left of the time for an engine to be built in it."""
+_TURNS = 3
 _REASONS = (
     NotMeasuredError, StreamdError, LibraryError, NotHereError, AssignmentError, EngineError, PrologueError,
     OSError, ImportError, subprocess.SubprocessError, *ORT_ERRORS,
@@ -102,7 +102,7 @@ def _against_bare(bench: Bench) -> _Measured:
 
 def _bare_loop(session: object, rows: int, seconds: float) -> Sample:
     """ONNX Runtime's loop over memory that is bound already, where the session computes."""
-    inner, bound = session._session, session._bound  # type: ignore[attr-defined]
+    inner, bound = session._session, session._bounds[0]  # type: ignore[attr-defined]
     turn_of(session, rows)()  # type: ignore[arg-type]
     binding = bound._bindings[rows]
     return timed(lambda: inner.run_with_iobinding(binding), seconds)
@@ -117,25 +117,6 @@ def _latency(bench: Bench) -> _Measured:
             options = replace(options, uint8_input=frozenset({bench.provider}))
         with opened(bench, bench.detector, options) as (_, session):
             yield f"{bench.provider}, fp32, {name}", str(timed(turn_of(session, 1), bench.seconds))
-
-
-def _half(bench: Bench) -> _Measured:
-    model = _converted(bench)
-    options = replace(bench.options(), uint8_input=frozenset({bench.provider}))
-    with opened(replace(bench, folder=model.parent), model, options) as (_, session):
-        yield f"{bench.provider}, model converted to fp16", str(timed(turn_of(session, 1), bench.seconds))
-
-
-def _converted(bench: Bench) -> Path:
-    """The detector in half precision, its inputs and outputs in float32, by ONNX Runtime's own converter."""
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    target = bench.folder / "half" / "detector.onnx"
-    if not target.exists():
-        target.parent.mkdir()
-        onnx.save(convert_float_to_float16(onnx.load(bench.detector), keep_io_types=True), target)
-    return target
 
 
 def _buckets(bench: Bench) -> _Measured:
@@ -167,21 +148,26 @@ def _pinned(bench: Bench) -> _Measured:
 
 def _cuda_graph(bench: Bench) -> _Measured:
     _needs_cuda(bench)
-    with bound_by_hand(bench, CudaMemory(bench.device), 1) as (_, made, graph):
-        yield "cuda, batch 1, off", str(timed(_staged_turn(made, graph), bench.seconds))
-        plain = [outputs_for(made, graph, 1, seed) for seed in range(3)]
-    with bound_by_hand(bench, CudaMemory(bench.device), 1, cuda_graph=True) as (_, made, graph):
-        turn = _staged_turn(made, graph)
-        for _ in range(3):
-            turn()
-        replayed = [outputs_for(made, graph, 1, seed) for seed in range(3)]
+    yield from _graph_of(bench, "cuda")
+
+
+def _graph_of(bench: Bench, provider: Provider) -> _Measured:
+    """The daemon's own sessions, without and with."""
+    options = bench.options(provider)
+    with (
+        opened(bench, bench.detector, options) as (_, plain),
+        opened(bench, bench.detector, replace(options, cuda_graph=True)) as (_, session),
+    ):
+        if not session.graphs:
+            raise NotMeasuredError("; ".join(session.notes))
         same = all(
             np.array_equal(one, other)
-            for ones, others in zip(plain, replayed, strict=True)
-            for one, other in zip(ones, others, strict=True)
+            for seed in range(3)
+            for one, other in zip(outputs_of(plain, seed), outputs_of(session, seed), strict=True)
         )
         remark = "same outputs bit for bit" if same else "OTHER OUTPUTS than without"
-        yield "cuda, batch 1, on", f"{timed(turn, bench.seconds)}; {remark}"
+        yield f"{provider}, fp32, CUDA graph off", str(timed(turn_of(plain, 1), bench.seconds))
+        yield f"{provider}, fp32, CUDA graph on", f"{timed(turn_of(session, 1), bench.seconds)}; {remark}"
 
 
 def _staged_turn(made: DeviceBound, graph: Graph) -> Callable[[], object]:
@@ -192,19 +178,31 @@ def _staged_turn(made: DeviceBound, graph: Graph) -> Callable[[], object]:
 
 
 def _overlap(bench: Bench) -> _Measured:
+    """The whole path with one set of memory against two, in turns, so that both meet the same machine."""
     batch = bench.buckets[-1]
-    options = bench.options(batch=batch)
-    with (
-        opened(bench, bench.detector, options) as (_, first),
-        opened(bench, bench.detector, options) as (_, second),
-    ):
-        turns = [turn_of(session, batch) for session in (first, second)]
-        alone = at_once(turns[:1], bench.seconds) * batch
-        both = at_once(turns, bench.seconds) * batch
-    yield f"{bench.provider}, batch {batch}, one session", f"{alone:.0f} pictures/s"
+    one, two = (replace(bench.options(batch=batch), gpu_runs=runs, cpu_runs=runs) for runs in (1, 2))
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(opened(bench, bench.detector, options)) for options in (one, two)]
+        if sessions[1][1].runs == 1:
+            raise NotMeasuredError("; ".join(sessions[1][1].notes) or "no second run beside the first here")
+        detectors = [Detector(description, session, session.batch) for description, session in sessions]
+        rates: list[list[float]] = [[], []]
+        frames = batch
+        for turn in range(1 + _TURNS):
+            for detector, found in zip(detectors, rates, strict=True):
+                passage = path.run(detector, 4, frames, lambda result: None)
+                if turn:
+                    found.append(passage.frames / passage.wall_s)
+            # What the first turn took, which counts for nothing else, tells how much fits into the time.
+            frames = max(2 * batch, int(passage.frames / passage.wall_s * bench.seconds / 4 / _TURNS))
+    alone, both = (float(np.median(found)) for found in rates)
+    ratio = float(np.median([other / own for own, other in zip(*rates, strict=True)]))
+    how = f"{bench.provider}, batch {batch}, rings, worker and outbox"
+    on_gpu = bench.provider != "cpu"  # the processor copies nothing, and has several cores
+    yield f"{how}, {'one set of memory' if on_gpu else 'one run at a time'}", f"{alone:.0f} pictures/s"
     yield (
-        f"{bench.provider}, batch {batch}, two sessions in turn: one copies while the other runs",
-        f"{both:.0f} pictures/s ({both / alone:.2f} times)",
+        f"{how}, {'two: one batch is copied and read while the other runs' if on_gpu else 'two at a time'}",
+        f"{both:.0f} pictures/s ({ratio:.2f} times, median of {_TURNS} pairs)",
     )
 
 
@@ -242,16 +240,20 @@ def _tensorrt(bench: Bench) -> _Measured:
         ("fp32", bench.detector, "fp32"),
         ("fp16 by a converted model", None, "fp32"),
     ):
-        if bench.deadline.left_s() < _ENGINE_S:
+        if bench.deadline.left_s() < ENGINE_S:
             yield f"tensorrt, {name}", "not measured: no time was left to build its engine"
             continue
         chosen = replace(flags, precision=precision)  # type: ignore[arg-type]
         started = time.perf_counter()
-        with opened(bench, model or _converted(bench), chosen) as (_, session):
+        with opened(bench, model or converted(bench.detector), chosen) as (_, session):
             built_s = time.perf_counter() - started
             sample = timed(turn_of(session, 1), bench.seconds)
         yield f"tensorrt, {name}", f"{sample}; opened in {built_s:.0f} s, the engine's build included"
-    if bench.deadline.left_s() < _ENGINE_S / 4:
+    try:
+        yield from _graph_of(bench, "tensorrt")
+    except (NotMeasuredError, StreamdError) as error:
+        yield "tensorrt, batch 1, CUDA graph", f"not measured: {error}"
+    if bench.deadline.left_s() < ENGINE_S / 4:
         raise NotMeasuredError("no time was left for its start to the first result")
     yield (
         "tensorrt, fp16, process start to first result with the engine cached",
@@ -267,12 +269,12 @@ _ROWS: dict[str, Callable[[Bench], _Measured]] = {
     "own time for a frame": _own_time,
     "pipeline against bare ONNX Runtime": _against_bare,
     "latency, batch 1": _latency,
-    "latency, batch 1, half precision": _half,
     "host memory": _pinned,
     "CUDA graph": _cuda_graph,
     "batch buckets": _buckets,
     "copy while running": _overlap,
     "start to first result": _start,
     "decoding": _decode,
+    "half precision, batch 1": half.routes,
     "TensorRT, batch 1": _tensorrt,
 }
