@@ -11,12 +11,12 @@ from typing import Any, Self
 
 from streamd.core.errors import ModelError, ProviderError
 from streamd.models.assignment import CPU
-from streamd.models.bound import Bound, DeviceBound, FeedsError, HostBound, fixed_outputs
+from streamd.models.bound import NOTHING, Bound, DeviceBound, FeedsError, HostBound, fixed_outputs
 from streamd.models.contract import Array, Graph
 from streamd.models.creation import ORT_ERRORS, NotHereError, words
 from streamd.models.engines import Tell
 from streamd.models.libraries import LibraryError
-from streamd.models.memory import Memory
+from streamd.models.memory import DeviceArray, Memory
 from streamd.models.shapes import black
 
 _RUN_ERRORS = (*ORT_ERRORS, LibraryError)
@@ -52,6 +52,11 @@ class Session:
         """Where pictures are best put together, [batch, ...]: they go to the GPU from there. None: anywhere."""
         return self._bound.staging if self._bound is not None else None
 
+    @property
+    def device(self) -> int | None:
+        """The number of the GPU whose memory it takes pictures from without a detour; None: from no GPU's."""
+        return self._bound.device if self._bound is not None else None
+
     def rows(self, pictures: int) -> int:
         """How many rows a run with so many pictures takes; those beyond hold anything, and come to nothing."""
         return self.buckets[bisect_left(self.buckets, pictures)] if self.buckets else pictures
@@ -63,16 +68,17 @@ class Session:
             self._bound.close()
             self._bound = None
 
-    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], there: Mapping[int, DeviceArray] = NOTHING) -> list[Array]:
         """The outputs in the graph's order, valid until the next run: it may write into the same memory.
 
-        feeds: every input by name, contiguous; the picture's is [rows, 3, H, W] or [rows, H, W, 3].
+        feeds: every input by name, contiguous; the picture's is [rows, 3, H, W] or [rows, H, W, 3]. there: rows of
+        the pictures that lie on a GPU; whatever `feeds` holds in their place may be overwritten.
         Raises ModelError when the model cannot take it, ProviderError when the GPU fails or it is closed.
         """
         if self._session is None:
             raise ProviderError("the session is closed")
         try:
-            return self._run(feeds)
+            return self._run(feeds, there)
         except FeedsError as error:
             raise ModelError(f"the model failed to run: {error}") from error
         except _RUN_ERRORS as error:
@@ -92,18 +98,26 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def _run(self, feeds: Mapping[str, Array], there: Mapping[int, DeviceArray]) -> list[Array]:
+        if self.device is None:
+            self._fetch(feeds, there)
+            there = NOTHING
         if self._bound is None:
             return list(self._session.run(self._outputs, feeds))
         try:
-            return self._bound.run(feeds)
+            return self._bound.run(feeds, there)
         except _RUN_ERRORS as error:
+            self._fetch(feeds, there)
             # Outputs may have another size than the file declares, and one that differs from run to run.
             outputs = list(self._session.run(self._outputs, feeds))
             self._bound.close()
             self._bound = None
             self._tell(f"outputs are allocated for each run from now on: {words(error)}")
             return outputs
+
+    def _fetch(self, feeds: Mapping[str, Array], there: Mapping[int, DeviceArray]) -> None:
+        for row, picture in there.items():
+            feeds[self.graph.input.name][row] = picture.fetch()
 
 
 def warmed(
