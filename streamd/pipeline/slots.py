@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamd.models.contract import Array, InputContract, InputShape, Placement
+from streamd.models.device import Device
 from streamd.models.memory import DeviceArray
 
 
@@ -21,8 +22,8 @@ class ModelInput:
     contract: InputContract
     shape: InputShape
     model: int = 0
-    device: int | None = None
-    """The number of the GPU from whose memory the model takes pictures as well; None: from host memory alone."""
+    device: Device | None = None
+    """The GPU from whose memory the model takes pictures as well; None: from host memory alone."""
 
 
 class Slot:
