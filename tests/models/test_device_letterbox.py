@@ -6,8 +6,10 @@ last tests, marked `gpu`, do the real thing where there is one.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,22 @@ import pytest
 
 from streamd.core.picture import DevicePlanes, Layout, Picture
 from streamd.models import device as device_module
+from streamd.models import libraries
 from streamd.models.colour import upright_bgr
 from streamd.models.contract import Array, InputContract, InputShape
 from streamd.models.creation import NotHereError
 from streamd.models.device import CudaDevice
 from streamd.models.device_letterbox import MOST_DIFFERENCE, DeviceLetterbox
+from streamd.models.letterbox_graph import letterbox_graph
 from streamd.models.libraries import LibraryError
 from streamd.models.memory import DeviceArray
 from streamd.models.preprocess import Letterbox
-from tests.models.test_letterbox_graph import IMAGENET, pitched, steps
+from streamd.sources import SourceRequest, open_source
+from streamd.sources.libav import hardware
+from tests.models.test_letterbox_graph import IMAGENET, by_graph, form_of, pitched, steps
 from tests.models.test_preprocess import RAW, shape, soft
+from tests.models.test_session import needs_gpu
+from tests.support.clips import Clip, make
 from tests.support.pretended_nvdec import PretendedDevice
 
 FORMS: list[tuple[InputContract, InputShape]] = [
@@ -245,3 +253,89 @@ def test_streams_of_one_form_share_a_session(monkeypatch: pytest.MonkeyPatch) ->
     del first, again
     device.session(b"a")
     assert [graph for graph, _ in made] == [b"a", b"b", b"a"], "what nobody keeps is made anew"
+
+
+# -- each picture against a copy of it, on the stand-in and on a GPU --------------------------------------------
+
+
+def copies_come_out_the_same(device: Any, clip: Path) -> int:
+    """Letterbox each picture where the decoder has left it, and once more from a copy that was fetched and sent back.
+
+    The copy is whole beyond doubt: if both come out bit for bit the same, the first was read when it was whole.
+    Returns the number of pictures.
+    """
+    box, other = (DeviceLetterbox(RAW, shape(), device) for _ in range(2))
+    memory = device.memory()
+    addresses: list[int] = []
+    count = 0
+    with open_source(SourceRequest(str(clip), gpu=device.number), threading.Event()) as source:
+        for picture in source.pictures():
+            planes = picture.device
+            assert planes is not None, source.notes
+            written = box.write(picture, None)
+            assert written is not None, source.notes
+            whole = [
+                pitched(plane, pitch, 0)
+                for plane, pitch in zip(
+                    picture.on_host().planes, (planes.luma_pitch, planes.chroma_pitch), strict=True
+                )
+            ]
+            addresses = addresses or [memory.reserve(plane.nbytes) for plane in whole]
+            for plane, address in zip(whole, addresses, strict=True):
+                memory.upload(plane, address)
+            memory.finish()
+            there = replace(planes, luma=addresses[0], chroma=addresses[1])
+            again = other.write(replace(picture, device=there), None)
+            assert again is not None, source.notes
+            np.testing.assert_array_equal(written[0].fetch(), again[0].fetch())
+            by_processor, _ = by_graph(replace(picture, planes=picture.on_host().planes), RAW, shape())
+            assert np.abs(written[0].fetch().astype(int) - by_processor).max() <= 1
+            count += 1
+    memory.close()
+    return count
+
+
+def test_copies_come_out_the_same_on_the_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = PretendedDevice()
+    monkeypatch.setattr(hardware, "accelerated", device.decoder)
+    clip = make(tmp_path / "a.mp4", Clip(width=642, height=362, frames=20, b_frames=2))
+    assert copies_come_out_the_same(device, clip) == 20
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("beside", [0, 6], ids=["alone", "beside decoders at full speed"])
+@pytest.mark.parametrize("size", [(1920, 1080), (642, 362)])
+def test_no_picture_is_read_too_soon_on_a_gpu(tmp_path: Path, size: tuple[int, int], beside: int) -> None:
+    """Bit for bit, while other decoders keep the default stream as busy as they can."""
+    libraries.load(libraries.CUDA)
+    clip = make(tmp_path / "a.mp4", Clip(width=size[0], height=size[1], frames=120, gop=30))
+    over = threading.Event()
+
+    def decode() -> None:
+        while not over.is_set():
+            with open_source(SourceRequest(str(clip), gpu=0), over) as source:
+                for _ in source.pictures():
+                    pass
+
+    others = [threading.Thread(target=decode) for _ in range(beside)]
+    for thread in others:
+        thread.start()
+    try:
+        assert copies_come_out_the_same(CudaDevice(0), clip) == 120
+    finally:
+        over.set()
+        for thread in others:
+            thread.join()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_the_letterbox_runs_whole_on_cuda() -> None:
+    """No node of it on the processor: the session is refused else."""
+    libraries.load(libraries.CUDA)
+    for rotation, dtype, first in ((0, "uint8", True), (90, "float16", False), (180, "float32", True)):
+        into, picture = shape(640, 640, dtype, first), soft(360, 640, Layout.NV12, rotation)
+        placement = Letterbox(RAW, into).place(picture.width, picture.height, None)
+        session = CudaDevice(0).session(letterbox_graph(form_of(picture, 1024), placement, RAW, into))
+        assert session.get_providers()[0] == "CUDAExecutionProvider"

@@ -16,13 +16,17 @@ import onnxruntime
 import pytest
 
 from streamd.core.picture import Picture
+from streamd.models import libraries
+from streamd.models.chain import open_session
 from streamd.models.creation import create_whole
 from streamd.models.description import describe
 from streamd.models.detector import Detector
+from streamd.models.device import CudaDevice, Device
 from streamd.models.device_letterbox import DeviceLetterbox
 from streamd.models.preprocess import Letterbox
 from streamd.models.running import warmed
 from streamd.models.selection import rules_for
+from streamd.models.session import RuntimeOptions
 from streamd.pipeline.decoder import EveryPicture, Feed
 from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
@@ -33,6 +37,7 @@ from streamd.pipeline.worker import Worker
 from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.libav import hardware
 from tests.models.test_detector import number_in
+from tests.models.test_session import needs_gpu
 from tests.support.clips import Clip, make
 from tests.support.far_memory import FarMemory
 from tests.support.number_model import make_number_model
@@ -44,15 +49,24 @@ FRAMES = 40
 class Passage:
     """Streams through the daemon's own parts into results; `far`: where the model runs."""
 
-    def __init__(self, folder: Path, device: PretendedDevice | None) -> None:
+    def __init__(self, folder: Path, device: Device | None) -> None:
         description = describe(make_number_model(folder / "m.onnx"))
         self.far = FarMemory()
-        made: Any = onnxruntime.InferenceSession(str(description.path), providers=["CPUExecutionProvider"])
-        memory = (lambda: self.far) if device is not None else None
-        session = warmed(made, description.graph, 4, memory, [], lambda line: None)
+        if isinstance(device, CudaDevice):
+            options = RuntimeOptions(("cuda",), False, "fp32", device.number, folder, 4)
+            session = open_session(
+                description.path, description.graph, options, contract=description.contract
+            )
+            assert session.device == device.number
+        else:
+            made: Any = onnxruntime.InferenceSession(
+                str(description.path), providers=["CPUExecutionProvider"]
+            )
+            memory = (lambda: self.far) if device is not None else None
+            session = warmed(made, description.graph, 4, memory, [], lambda line: None)
         self.detector = Detector(description, session, 4)
         self.rings, self.outbox = Rings(), Outbox[object](1000)
-        self.target = ModelInput(self.detector.contract, self.detector.input, 0, device)  # type: ignore[arg-type]
+        self.target = ModelInput(self.detector.contract, self.detector.input, 0, device)
         self._slots = 4 + self.detector.at_once + 1
         self._threads: list[threading.Thread] = []
         self.failures: list[BaseException] = []
@@ -123,16 +137,20 @@ def clip_of(folder: Path, name: str, first: int, **more: Any) -> str:
     return str(make(folder / f"{name}.mp4", Clip(frames=FRAMES, first=first, **more)))
 
 
-def test_results_are_right_wherever_each_picture_was_decoded(tmp_path: Path, device: PretendedDevice) -> None:
+def results_are_right(path: Passage, folder: Path) -> None:
     """Three streams on the GPU, of two sizes, and two on the processor, in the same batches."""
-    path = Passage(tmp_path, device)
     sizes = [{}, {"width": 640, "height": 360}, {}, {"width": 642, "height": 362}, {}]
     for index, size in enumerate(sizes):
-        clip = clip_of(tmp_path, f"s{index}", 1000 * index, **size)
+        clip = clip_of(folder, f"s{index}", 1000 * index, **size)
         path.play(f"s{index}", SourceRequest(clip, gpu=0 if index < 3 else None))
     found = path.results()
     for index in range(5):
         assert numbers(found[f"s{index}"]) == list(range(1000 * index, 1000 * index + FRAMES))
+
+
+def test_results_are_right_wherever_each_picture_was_decoded(tmp_path: Path, device: PretendedDevice) -> None:
+    path = Passage(tmp_path, device)
+    results_are_right(path, tmp_path)
     size = int(np.prod(path.detector.input.picture))
     assert path.far.moved == 3 * FRAMES * size, "each picture of the GPU was copied there, once"
     fetched = [sum(frame.downloads for frame in decoder.frames) for decoder in device.decoders]
@@ -191,3 +209,13 @@ def test_a_model_on_the_processor_gets_pictures_of_a_gpu_as_well(
     path = Passage(tmp_path, None)
     path.play("a", SourceRequest(clip_of(tmp_path, "a", 0), gpu=0))
     assert numbers(path.results()["a"]) == list(range(FRAMES))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_results_are_right_on_a_gpu(tmp_path: Path) -> None:
+    """NVDEC, the letterbox on CUDA, and the model on CUDA; no stream falls back."""
+    libraries.load(libraries.CUDA)
+    path = Passage(tmp_path, CudaDevice(0))
+    results_are_right(path, tmp_path)
+    assert path.notes == [()] * 5

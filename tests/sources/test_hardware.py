@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 from streamd.core.picture import Layout, Picture
+from streamd.models import libraries
+from streamd.models.memory import CudaMemory
 from streamd.sources import Hardware, Reader, Source, SourceRequest, open_source
 from streamd.sources.libav import hardware
-from tests.models.test_session import needs_no_gpu
+from tests.models.test_session import needs_gpu, needs_no_gpu
 from tests.support.clips import Clip, make, number_in
 from tests.support.pretended_nvdec import PITCH, PretendedDecoder, PretendedDevice
 from tests.support.rtsp_camera import Camera
@@ -305,3 +307,45 @@ def test_the_primary_context_is_made_ready_to_be_shared(monkeypatch: pytest.Monk
         monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name, failing=failing: Driver(failing))
         with pytest.raises(hardware.NoHardwareError, match=r"GPU 1 cannot be shared with the model .* 100\)"):
             hardware._align_primary(1)
+
+
+# -- on a GPU ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize(
+    "clip",
+    [
+        Clip(width=1920, height=1080, gop=30, b_frames=2),
+        Clip(width=642, height=362),
+        Clip("libx265", width=1280, height=720, full_range=True, matrix="bt709"),
+    ],
+    ids=lambda clip: f"{clip.codec}-{clip.width}",
+)
+def test_nvdec_decodes_what_libav_decodes(tmp_path: Path, clip: Clip) -> None:
+    """Bit for bit, with the same colours and times; CUDA's context is in use already, as the daemon's is."""
+    libraries.load(libraries.CUDA)
+    with CudaMemory(0) as memory:
+        memory.finish()
+        path = make(tmp_path / "a.mp4", clip)
+        with opened(on_gpu(path)) as source, opened(SourceRequest(str(path))) as plain:
+            for one, other in zip(source.pictures(), plain.pictures(), strict=True):
+                assert one.device is not None, source.notes
+                luma, chroma = one.on_host().planes
+                for got, wanted in zip((luma, chroma[..., 0], chroma[..., 1]), other.planes, strict=True):
+                    np.testing.assert_array_equal(got, wanted)
+                for name in ("matrix", "full_range", "pts", "keyframe", "width", "height"):
+                    assert getattr(one, name) == getattr(other, name), name
+            assert source.notes == ()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_ten_bits_are_decoded_on_the_processor(tmp_path: Path) -> None:
+    libraries.load(libraries.CUDA)
+    path = make(tmp_path / "a.mp4", Clip("libx265", width=640, height=360, pix_fmt="yuv420p10le"))
+    with opened(on_gpu(path)) as source:
+        assert [number(picture) for picture in source.pictures()] == list(range(30))
+        assert len(source.notes) == 1
+        assert source.notes[0].endswith("; decoding on the CPU")

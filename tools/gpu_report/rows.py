@@ -23,7 +23,7 @@ from streamd.models.libraries import LibraryError
 from streamd.models.memory import CudaMemory
 from streamd.models.prologue import PrologueError
 from streamd.models.session import Provider
-from tools.gpu_report import decoding, path
+from tools.gpu_report import decoding, nvdec, path
 from tools.gpu_report.measure import (
     Bench,
     NotMeasuredError,
@@ -263,6 +263,10 @@ def _decode(bench: Bench) -> _Measured:
     yield from decoding.rates(bench)
 
 
+def _nvdec(bench: Bench) -> _Measured:
+    yield from nvdec.rows(bench)
+
+
 _ROWS: dict[str, Callable[[Bench], _Measured]] = {
     "own time for a frame": _own_time,
     "pipeline against bare ONNX Runtime": _against_bare,
@@ -274,5 +278,6 @@ _ROWS: dict[str, Callable[[Bench], _Measured]] = {
     "copy while running": _overlap,
     "start to first result": _start,
     "decoding": _decode,
+    "decoded, letterboxed and inferred on the GPU": _nvdec,
     "TensorRT, batch 1": _tensorrt,
 }
