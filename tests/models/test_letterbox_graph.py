@@ -18,11 +18,13 @@ from av.video.reformatter import VideoReformatter
 
 from streamd.core.picture import Layout, Matrix, Picture
 from streamd.models.contract import Array, Fit, InputContract, InputShape, Order, Placement
+from streamd.models.device_letterbox import MOST_DIFFERENCE
 from streamd.models.letterbox_graph import CHROMA, LUMA, PIXELS, Form, letterbox_graph
 from streamd.models.preprocess import Letterbox
 from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
-from tests.models.test_preprocess import RAW, ULTRALYTICS, shape, soft
+from tests.models.test_preprocess import RAW, ULTRALYTICS, active, shape, soft
 from tests.support.clips import Clip, make
+from tests.support.reference_data import folder, needs_data
 
 MEAN = (0.485, 0.456, 0.406)
 IMAGENET = InputContract(Order.RGB, 1 / 255, MEAN, (0.229, 0.224, 0.225), Fit.STRETCH, 0)
@@ -177,3 +179,24 @@ def test_decoded_pictures_equal_the_letterbox(tmp_path: Path, clip: Clip) -> Non
                 np.testing.assert_array_equal(planar.planes[1 + part], semi.planes[1][..., part])
             got, _ = by_graph(semi, RAW, shape())
             assert np.abs(got.astype(float) - by_letterbox(planar, RAW, shape())).mean() < 1
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["traffic_1080p_short.mp4", "kitchen_720p.mp4", "vehicles_hevc.mp4"])
+def test_pictures_of_real_cameras_equal_the_letterbox(name: str) -> None:
+    """For the self-check there has to be room between these and a wrong picture (MOST_DIFFERENCE)."""
+    root = folder()
+    assert root is not None
+    views, converter = PlaneViews(), VideoReformatter()
+    with av.open(str(root / "videos" / name)) as container:
+        frame = next(container.decode(video=0))
+        planar = picture_of(views, frame, 0.0, None, Arrival.now(), corrupt=False)
+        frame = converter.reformat(frame, format="nv12")
+        semi = picture_of(views, frame, 0.0, None, Arrival.now(), corrupt=False)
+    semi = replace(semi, matrix=planar.matrix, full_range=planar.full_range)
+    got, placement = by_graph(semi, RAW, shape())
+    off = np.abs(got.astype(float) - by_letterbox(planar, RAW, shape()))
+    assert active(off, placement).mean() < 1 < MOST_DIFFERENCE
+    wrong, _ = by_graph(replace(semi, full_range=not semi.full_range), RAW, shape())
+    off = np.abs(wrong.astype(float) - by_letterbox(planar, RAW, shape()))
+    assert active(off, placement).mean() > MOST_DIFFERENCE

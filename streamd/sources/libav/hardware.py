@@ -184,7 +184,7 @@ def _align_primary(gpu: int) -> None:
     """Let libav share the primary context with ONNX Runtime. Raises NoHardwareError.
 
     libav (cuda_context_init in hwcontext_cuda.c) takes a primary context that is in use only if it waits in its way,
-    by blocking; ONNX Runtime, which was there first, leaves that to CUDA. From CUDA 11 on it may be set at any time:
+    by blocking; ONNX Runtime, which was there first, leaves that to CUDA. CUDA lets it be set while it is in use:
     all who wait for this GPU sleep then instead of spinning.
     """
     try:
