@@ -105,6 +105,9 @@ class CudaMemory:
             ctypes.byref(self._stream), ctypes.c_uint(_NON_BLOCKING)
         )
         self._check(created, "no stream for the copies")
+        # Also for whoever only takes arrays, and is forgotten.
+        self._destroy = weakref.finalize(self, self._cuda.cudaStreamDestroy, self._stream)
+        self._destroy.atexit = False
 
     def host(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """See `Memory.host`. Raises LibraryError."""
@@ -183,9 +186,7 @@ class CudaMemory:
         for address in self._reserved:
             self._cuda.cudaFree(address)
         self._reserved.clear()
-        if self._stream:
-            self._cuda.cudaStreamDestroy(self._stream)
-            self._stream = ctypes.c_void_p()
+        self._destroy()
 
     def __enter__(self) -> Self:
         return self

@@ -114,7 +114,7 @@ class Source(Protocol):
     width, height: of the upright picture, in stored pixels, at the time of opening.
     rate: average frames per second as announced: a hint, never to be relied on.
     duration_s, frames: declared length and about how many pictures that makes; None when not declared.
-    notes: what was done otherwise than asked, one line each.
+    notes: what was done otherwise than asked, one line each; more may come while pictures are read.
     skipped: pictures left out before the first because of `SourceRequest.start_s`; so the first picture that
         `pictures()` yields has this index in the file.
     damaged: packets that could not be read or decoded so far.

@@ -356,6 +356,12 @@ def test_arrays_on_the_gpu_are_freed_with_their_last_reference(pretended: Preten
     gc.collect()
     assert not pretended.device
     np.testing.assert_array_equal(fetched, source)
+    assert not pretended.streams
+    forgotten = CudaMemory(0)
+    assert pretended.streams
+    del forgotten
+    gc.collect()
+    assert not pretended.streams, "a letterbox that is made anew with each connection leaves nothing behind"
 
 
 def test_a_gpu_that_is_not_there_or_full_is_a_line(pretended: PretendedRuntime) -> None:
