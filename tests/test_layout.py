@@ -30,7 +30,7 @@ HOMES = {
         # The loop that is compared with may share nothing with the path, so it has libraries of its own.
         "benchmark/usual.py",
     ],
-    "onnx": ["models/graph.py", "models/prologue.py"],
+    "onnx": ["models/graph.py", "models/prologue.py", "models/letterbox_graph.py"],
     "google": ["models/graph.py", "models/prologue.py"],  # protobuf's errors, which onnx lets through
     "onnxruntime": ["models/creation.py", "benchmark/usual.py"],
     "zmq": ["bus/"],

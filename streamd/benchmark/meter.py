@@ -21,6 +21,7 @@ from streamd.core.timing import Stage
 from streamd.models.contract import Array, Detections, Placement
 from streamd.models.description import Description
 from streamd.models.detector import Detector
+from streamd.models.memory import DeviceArray
 from streamd.models.running import Session
 from streamd.models.selection import Rules
 from streamd.pipeline.decoder import Preparer
@@ -79,7 +80,7 @@ class _Detector(Detector):
         super().__init__(description, session, limit)
         self._meter = meter
 
-    def run(self, pictures: Sequence[Array], place: int = 0) -> list[Array]:
+    def run(self, pictures: Sequence[Array | DeviceArray], place: int = 0) -> list[Array]:
         started = time.thread_time_ns()
         outputs = super().run(pictures, place)
         self._meter.add(Stage.INFER, time.thread_time_ns() - started)

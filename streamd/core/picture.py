@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import TypeAlias
@@ -32,6 +33,27 @@ class Matrix(StrEnum):
     BT601 = "bt601"
     BT709 = "bt709"
     BT2020 = "bt2020"
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlanes:
+    """The planes of an NV12 picture in a GPU's memory: addresses there, and the bytes from line to line.
+
+    They may still be being written: whoever reads them waits for the device's default stream first.
+    """
+
+    device: int
+    width: int
+    height: int
+    """Of the luma plane, in pixels."""
+    luma: int
+    luma_pitch: int
+    chroma: int
+    chroma_pitch: int
+    download: Callable[[], tuple[Pixels, ...]]
+    """A copy of both planes in host memory. Any thread may ask; blocks, and holds the GIL meanwhile."""
+    refuse: Callable[[str], None]
+    """Tell the decoder that its pictures cannot be used there, and why: it goes on, on the CPU, as soon as it can."""
 
 
 @dataclass(slots=True)
@@ -64,3 +86,11 @@ class Picture:
     """Damaged, or perhaps so: after a damaged picture none is to be trusted until decoding begins anew."""
     owner: object
     """What keeps the planes' memory alive."""
+    device: DevicePlanes | None = None
+    """Where the picture lies on a GPU; `planes` is empty then."""
+
+    def on_host(self) -> Picture:
+        """The same picture with its planes in host memory: itself, or a copy of one on a GPU."""
+        if self.device is None:
+            return self
+        return replace(self, planes=self.device.download(), device=None)

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 
 from streamd.models.contract import Array, Graph
 from streamd.models.gate import Gate
-from streamd.models.memory import Memory
+from streamd.models.memory import DeviceArray, Memory
 from streamd.models.shapes import shape_of
 
 
@@ -30,16 +31,23 @@ class Output:
     """Its shape for one picture."""
 
 
+NOTHING: Mapping[int, DeviceArray] = MappingProxyType({})
+
+
 class Bound(Protocol):
     """Runs a session in fixed memory. One thread at a time; several of one session may run side by side."""
 
     staging: Array | None
     """Memory of the picture input, [rows, ...], that runs read without a copy on the host; None: any will do."""
+    device: int | None
+    """The number of the GPU from whose memory it takes pictures; None: from none."""
 
-    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], there: Mapping[int, DeviceArray] = NOTHING) -> list[Array]:
         """The outputs in the graph's order, valid until the next run. Blocks, GIL released.
 
-        feeds: every input by name, contiguous. Raises FeedsError, LibraryError, and what ONNX Runtime raises.
+        feeds: every input by name, contiguous. there: the rows of the picture input that lie on the device, written
+        to their end; what `feeds` holds in their place is not read. Raises FeedsError, LibraryError, and what ONNX
+        Runtime raises.
         """
         ...
 
@@ -74,14 +82,17 @@ class HostBound:
 
     def __init__(self, session: Any, graph: Graph, outputs: Sequence[Output], rows: int) -> None:
         self.staging: Array | None = None
+        self.device: int | None = None
         self._session = session
         self._picture = graph.input.name
         self._outputs = outputs
         self._arrays = [np.zeros((rows, *output.picture), output.dtype) for output in outputs]
         self._bindings: dict[int, Any] = {}
 
-    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], there: Mapping[int, DeviceArray] = NOTHING) -> list[Array]:
         """See `Bound.run`."""
+        if there:
+            raise FeedsError("pictures on a GPU, and a model that is on none")
         if self._picture not in feeds:
             raise FeedsError(f"no picture: the input {self._picture!r} is not fed")
         rows = len(feeds[self._picture])
@@ -149,13 +160,17 @@ class DeviceBound:
         self._inputs = [tensor.name for tensor in graph.inputs]
         self._bindings = {bucket: self._bind(bucket) for bucket in buckets}
         self.staging: Array | None = self._host[self._picture]
+        self.device: int | None = memory.device
 
-    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], there: Mapping[int, DeviceArray] = NOTHING) -> list[Array]:
         """See `Bound.run`."""
         try:
             rows = self._checked(feeds)
             for name in self._inputs:
-                self._memory.upload(self._staged(name, feeds[name]), self._addresses[name])
+                if there and name == self._picture:
+                    self._gather(feeds[name], there)
+                else:
+                    self._memory.upload(self._staged(name, feeds[name]), self._addresses[name])
             self._memory.finish()
             self._gate.run(self._place, rows, partial(self._run, rows))
             outputs = [self._host[name][:rows] for name in self._names]
@@ -183,6 +198,23 @@ class DeviceBound:
 
     def _run(self, rows: int) -> None:
         self._session.run_with_iobinding(self._bindings[rows], self._buckets[rows])
+
+    def _gather(self, pictures: Array, there: Mapping[int, DeviceArray]) -> None:
+        """Queue copies of a batch whose rows lie here and there; of rows side by side here, one."""
+        batch, start = self._staged(self._picture, pictures), self._addresses[self._picture]
+        size = batch[0].nbytes
+        begun = 0
+        for row in [*sorted(there), len(batch)]:
+            if row > begun:
+                self._memory.upload(batch[begun:row], start + begun * size)
+            begun = row + 1
+        for row, picture in there.items():
+            if (picture.shape, picture.dtype) != (batch.shape[1:], batch.dtype):
+                got = f"{picture.dtype} {list(picture.shape)}"
+                raise FeedsError(
+                    f"a picture on the GPU is {got}, wanted {batch.dtype} {list(batch.shape[1:])}"
+                )
+            self._memory.copy(picture, start + row * size)
 
     def _staged(self, name: str, array: Array) -> Array:
         """The page-locked memory of an input with what `array` holds; a copy unless it lies there already."""

@@ -47,7 +47,7 @@ def upright_bgr(picture: Picture) -> Pixels:
 
     Chroma is repeated, not interpolated, as swscale does at full size. Safe in any thread.
     """
-    bgr = _stored_bgr(picture)
+    bgr = _stored_bgr(picture.on_host())
     return _pixels(cv2.rotate(bgr, TURNS[picture.rotation])) if picture.rotation else bgr
 
 

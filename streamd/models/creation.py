@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ ORT_ERRORS = (
 )  # fmt: skip
 _BAD_MODEL = (ort.InvalidProtobuf, ort.InvalidGraph, ort.NoModel)
 _FATAL_ONLY = 4
+# ONNX Runtime does not promise that sessions may be made side by side: decoder threads make theirs while a model is
+# loaded.
+_MAKING = threading.Lock()
 
 
 class NotHereError(Exception):
@@ -52,14 +56,7 @@ def create(
     source: Source, providers: Providers, threads: int, entries: Mapping[str, str] | None = None
 ) -> Any:
     """ONNX Runtime's session, headed by the first of `providers`. Raises ModelError, NotHereError."""
-    chosen = onnxruntime.SessionOptions()
-    chosen.log_severity_level = _FATAL_ONLY
-    chosen.intra_op_num_threads = threads
-    chosen.inter_op_num_threads = 1
-    chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Spinning threads would take a core from the decoders.
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen = _options(threads)
     chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if source.content is not None:
         # Bytes have no folder, in which external weights would be looked for.
@@ -70,7 +67,8 @@ def create(
     wanted = providers[0][0]
     content = str(source.path) if source.content is None else source.content
     try:
-        session = onnxruntime.InferenceSession(content, chosen, providers=providers, enable_fallback=0)
+        with _MAKING:
+            session = onnxruntime.InferenceSession(content, chosen, providers=providers, enable_fallback=0)
     except ORT_ERRORS as error:
         # A file that cannot be read is the model's fault on any provider; anything else on the CPU only.
         if wanted == CPU or isinstance(error, _BAD_MODEL) or "Load model from" in str(error):
@@ -87,6 +85,35 @@ def run_options(entries: Mapping[str, str]) -> Any:
     chosen = onnxruntime.RunOptions()
     for key, value in entries.items():
         chosen.add_run_config_entry(key, value)
+    return chosen
+
+
+def create_whole(content: bytes, provider: tuple[str, dict[str, str]]) -> Any:
+    """A session of a graph of our own, every node of it on this one provider. Raises NotHereError."""
+    name = provider[0]
+    chosen = _options(1)
+    if name != CPU:
+        chosen.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        with _MAKING:
+            session = onnxruntime.InferenceSession(content, chosen, providers=[provider], enable_fallback=0)
+    except ORT_ERRORS as error:
+        raise NotHereError(f"no session could be made: {words(error)}") from error
+    session.disable_fallback()
+    if session.get_providers()[0] != name:
+        raise NotHereError(f"ONNX Runtime made a session on {session.get_providers()[0]} instead")
+    return session
+
+
+def _options(threads: int) -> Any:
+    chosen = onnxruntime.SessionOptions()
+    chosen.log_severity_level = _FATAL_ONLY
+    chosen.intra_op_num_threads = threads
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Spinning threads would take a core from the decoders.
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return chosen
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from streamd.models.contract import Array, Detections, Placement
 from streamd.models.description import Description
+from streamd.models.memory import DeviceArray
 from streamd.models.running import Session
 from streamd.models.selection import Rules, select
 from streamd.models.shapes import feeds
@@ -56,6 +57,11 @@ class Detector:
         """What really runs: ONNX Runtime's name of the provider."""
         return self._session.provider
 
+    @property
+    def device(self) -> int | None:
+        """The number of the GPU whose memory pictures are best prepared in; None: in host memory."""
+        return self._session.device
+
     def takes_pictures_of(self, other: Detector) -> bool:
         """Whether what was prepared for the other one is good for this one: another session of the same model."""
         return (self.input, self.contract) == (other.input, other.contract)
@@ -72,20 +78,25 @@ class Detector:
         outputs = self.run([np.zeros(self.input.picture, self.input.dtype)])
         self.description.head.decode(outputs, 0, np.zeros(len(self.labels), np.float32))
 
-    def run(self, pictures: Sequence[Array], place: int = 0) -> list[Array]:
+    def run(self, pictures: Sequence[Array | DeviceArray], place: int = 0) -> list[Array]:
         """The session's outputs for 1 to `limit` prepared pictures. Blocks for one inference, GIL released.
 
         They are valid until the next run at this place, one of `runs` places; one thread at a time at each. On the
         CPU a single picture runs where it lies; else pictures are copied into the batch, whose rows beyond them keep
-        what they held.
+        what they held. Those in a GPU's memory are copied there.
         """
         rows = self._session.rows(len(pictures))
-        if rows == 1 and self._in_place:
-            return self._session.run(feeds(self._session.graph, pictures[0][np.newaxis]), place)
+        first = pictures[0]
+        if rows == 1 and self._in_place and not isinstance(first, DeviceArray):
+            return self._session.run(feeds(self._session.graph, first[np.newaxis]), place)
         batch = self._buffers[place][:rows]
+        there = {}
         for row, picture in enumerate(pictures):
-            batch[row] = picture
-        return self._session.run(feeds(self._session.graph, batch), place)
+            if isinstance(picture, DeviceArray):
+                there[row] = picture
+            else:
+                batch[row] = picture
+        return self._session.run(feeds(self._session.graph, batch), place, there)
 
     def read(
         self, outputs: Sequence[Array], row: int, placement: Placement, size: tuple[int, int], rules: Rules

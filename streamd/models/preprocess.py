@@ -42,6 +42,7 @@ class Letterbox:
         previous: the placement that this memory holds, so that its border is not filled again; None: fill.
         Allocates no arrays once warm for 8-bit YUV pictures of one size.
         """
+        picture = picture.on_host()
         placement = self.place(picture.width, picture.height, picture.sar)
         if placement is not previous and placement != previous:
             self._fill(pixels)

@@ -11,13 +11,21 @@ from typing import Any, Self
 
 from streamd.core.errors import ModelError, ProviderError
 from streamd.models.assignment import CPU
-from streamd.models.bound import Bound, DeviceBound, FeedsError, HostBound, Output, fixed_outputs
+from streamd.models.bound import (
+    NOTHING,
+    Bound,
+    DeviceBound,
+    FeedsError,
+    HostBound,
+    Output,
+    fixed_outputs,
+)
 from streamd.models.contract import Array, Graph
 from streamd.models.creation import ORT_ERRORS, NotHereError, words
 from streamd.models.engines import Tell
 from streamd.models.gate import Gate
 from streamd.models.libraries import LibraryError
-from streamd.models.memory import Memory
+from streamd.models.memory import DeviceArray, Memory
 from streamd.models.shapes import black
 
 _RUN_ERRORS = (*ORT_ERRORS, LibraryError)
@@ -60,6 +68,11 @@ class Session:
         """Where pictures are best put together, [batch, ...]: they go to the GPU from there. None: anywhere."""
         return self._bounds[place].staging if self._bounds else None
 
+    @property
+    def device(self) -> int | None:
+        """The number of the GPU whose memory it takes pictures from without a detour; None: from no GPU's."""
+        return self._bounds[0].device if self._bounds else None
+
     def rows(self, pictures: int) -> int:
         """How many rows a run with so many pictures takes; those beyond hold anything, and come to nothing."""
         return self.buckets[bisect_left(self.buckets, pictures)] if self.buckets else pictures
@@ -72,17 +85,20 @@ class Session:
                 bound.close()
             self._bounds = []
 
-    def run(self, feeds: Mapping[str, Array], place: int = 0) -> list[Array]:
+    def run(
+        self, feeds: Mapping[str, Array], place: int = 0, there: Mapping[int, DeviceArray] = NOTHING
+    ) -> list[Array]:
         """The outputs in the graph's order, valid until the next run at this place: it may write into their memory.
 
         feeds: every input by name, contiguous; the picture's is [rows, 3, H, W] or [rows, H, W, 3].
-        place: from 0 to `runs` - 1; one thread at a time at each.
+        place: from 0 to `runs` - 1; one thread at a time at each. there: rows of the pictures that lie on a GPU;
+        whatever `feeds` holds in their place may be overwritten.
         Raises ModelError when the model cannot take it, ProviderError when the GPU fails or it is closed.
         """
         if self._session is None:
             raise ProviderError("the session is closed")
         try:
-            return self._run(feeds, place)
+            return self._run(feeds, place, there)
         except FeedsError as error:
             raise ModelError(f"the model failed to run: {error}") from error
         except _RUN_ERRORS as error:
@@ -104,15 +120,19 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, feeds: Mapping[str, Array], place: int) -> list[Array]:
+    def _run(self, feeds: Mapping[str, Array], place: int, there: Mapping[int, DeviceArray]) -> list[Array]:
         bounds = self._bounds
+        if not bounds or bounds[place].device is None:
+            self._fetch(feeds, there)
+            there = NOTHING
         if not bounds:
             return list(self._session.run(self._outputs, feeds))
         try:
-            return bounds[place].run(feeds)
+            return bounds[place].run(feeds, there)
         except _RUN_ERRORS as error:
             if self.graphs:
                 raise  # any other run would be replaced by a graph's replay, or captured in the middle of service
+            self._fetch(feeds, there)
             # Outputs may have another size than the file declares, and one that differs from run to run.
             outputs = list(self._session.run(self._outputs, feeds))
             if self._bounds:
@@ -121,6 +141,10 @@ class Session:
                     self.gate.open()
             self._tell(f"outputs are allocated for each run from now on: {words(error)}")
             return outputs
+
+    def _fetch(self, feeds: Mapping[str, Array], there: Mapping[int, DeviceArray]) -> None:
+        for row, picture in there.items():
+            feeds[self.graph.input.name][row] = picture.fetch()
 
 
 def warmed(

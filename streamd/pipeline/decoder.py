@@ -10,6 +10,7 @@ from typing import Protocol
 from streamd.core.picture import Picture
 from streamd.core.timing import NS_PER_S, Rhythm, Stamps, now_ns, wall_us
 from streamd.models.contract import Array, Placement
+from streamd.models.memory import DeviceArray
 from streamd.pipeline.lane import Clock, Frame, Lane
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.ring import Ring
@@ -20,6 +21,14 @@ class Preparer(Protocol):
     """Writes a picture into a model input; one per decoder thread, since it keeps scratch memory."""
 
     def write(self, picture: Picture, pixels: Array, previous: Placement | None) -> Placement: ...
+
+
+class DevicePreparer(Protocol):
+    """Writes a picture that lies on a GPU into a model input that lies there; one per decoder thread."""
+
+    def write(self, picture: Picture, there: DeviceArray | None) -> tuple[DeviceArray, Placement] | None:
+        """The input, `there` or new memory, and where the picture lies in it; None: it was not written."""
+        ...
 
 
 class Selection(Protocol):
@@ -101,9 +110,11 @@ class Feed:
     pace: MediaPace | None = None
     last_picture_ns: int = 0
     """When the last picture was received (monotonic); read by the watchdog."""
+    there: Callable[[ModelInput], DevicePreparer | None] = lambda target: None
+    """Makes what prepares pictures that a GPU has decoded; None: they are fetched, and prepared like others."""
     waits_for_room: bool = False
     """Whether the decoder is held up by a full ring, not by its source; read by the watchdog."""
-    _prepare: tuple[ModelInput, Preparer] | None = None
+    _prepare: tuple[ModelInput, Preparer, DevicePreparer | None] | None = None
 
     def accept(self, picture: Picture, stop: threading.Event) -> None:
         """One picture: counted, and either dropped with its reason or put into the ring.
@@ -136,21 +147,20 @@ class Feed:
             lane.ledger.dropped(Drop.REMOVED if lane.removed else Drop.SHUTDOWN)
             return
         if self._prepare is None or self._prepare[0] is not slots.target:
-            self._prepare = (slots.target, self.preparer(slots.target))
-        prepare = self._prepare[1]
-        self._put(self._frame(number, picture, prepare, slot, stamps, received_us))
+            self._prepare = (slots.target, self.preparer(slots.target), self.there(slots.target))
+        _, prepare, there = self._prepare
+        placement = _written(picture, slot, prepare, there)
+        self._put(self._frame(number, picture, placement, slot, stamps, received_us))
 
     def _frame(
         self,
         number: int,
         picture: Picture,
-        prepare: Preparer,
+        placement: Placement,
         slot: Slot,
         stamps: Stamps,
         received_us: int,
     ) -> Frame:
-        placement = prepare.write(picture, slot.pixels, slot.placement)
-        slot.placement = placement
         stamps.prepared = now_ns()
         return Frame(
             lane=self.lane,
@@ -176,3 +186,16 @@ class Feed:
             self.ring.put_wait_for_room(frame)
             self.last_picture_ns = now_ns()  # the source was not listened to: its silence begins now
             self.waits_for_room = False
+
+
+def _written(picture: Picture, slot: Slot, prepare: Preparer, there: DevicePreparer | None) -> Placement:
+    """Write the picture into the slot, on the GPU if it lies there."""
+    if picture.device is not None and there is not None:
+        written = there.write(picture, slot.there)
+        if written is not None:
+            slot.there, placement = written
+            slot.on_device = True
+            return placement
+    slot.placement = prepare.write(picture, slot.pixels, slot.placement)
+    slot.on_device = False
+    return slot.placement

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamd.models.contract import Array, InputContract, InputShape, Placement
+from streamd.models.device import Device
+from streamd.models.memory import DeviceArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +22,31 @@ class ModelInput:
     contract: InputContract
     shape: InputShape
     model: int = 0
+    device: Device | None = None
+    """The GPU from whose memory the model takes pictures as well; None: from host memory alone."""
 
 
 class Slot:
     """One picture in the model's input form. Owned by one thread at a time, given back by `release`."""
 
-    __slots__ = ("_give_back", "model", "pixels", "placement")
+    __slots__ = ("_give_back", "model", "on_device", "pixels", "placement", "there")
 
     def __init__(self, pixels: Array, model: int, give_back: Callable[[Slot], None]) -> None:
         self.pixels = pixels
         self.model = model
         """The number of the model that the slot was made for: no other can read it."""
         self.placement: Placement | None = None
-        """How the last picture was placed: while it stays the same, the border needs no new fill."""
+        """How the last picture in `pixels` was placed: while it stays the same, the border needs no new fill."""
+        self.there: DeviceArray | None = None
+        """Its memory on the GPU, made when first needed by whoever writes pictures there."""
+        self.on_device = False
+        """Whether the picture lies `there`, and not in `pixels`."""
         self._give_back = give_back
+
+    @property
+    def picture(self) -> Array | DeviceArray:
+        """The picture where it lies."""
+        return self.there if self.on_device and self.there is not None else self.pixels
 
     def release(self) -> None:
         """Give the slot back to its pool; the caller must not touch it afterwards."""

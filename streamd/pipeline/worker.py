@@ -127,7 +127,7 @@ class Worker:
     def _serve(self, batch: _Batch) -> None:
         detector, frames = batch.detector, batch.frames
         run_ns = now_ns()
-        outputs = detector.run([frame.slot.pixels for frame in frames], batch.place)
+        outputs = detector.run([frame.slot.picture for frame in frames], batch.place)
         inferred_ns = now_ns()
         for frame in frames:
             frame.stamps.run, frame.stamps.inferred = run_ns, inferred_ns

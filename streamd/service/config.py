@@ -158,7 +158,7 @@ class Settings(Section):
     loop: bool = False
     """Files only: start again at the end."""
     hardware: Literal["auto", "cuda", "none"] = "auto"
-    """What decodes."""
+    """What decodes: the GPU that the model runs on, else the CPU; cuda: told of when it is the CPU; none: the CPU."""
     region: Polygon | None = None
     """A polygon in relative coordinates; objects whose bottom centre lies outside are left out."""
     min_size: ObjectSize | None = None

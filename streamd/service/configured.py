@@ -6,6 +6,7 @@ import os
 
 from streamd.core.errors import ConfigError
 from streamd.models.description import Description, describe
+from streamd.models.device_letterbox import DeviceLetterbox
 from streamd.models.engines import default_folder
 from streamd.models.heads import FAMILIES
 from streamd.models.preprocess import Letterbox
@@ -71,6 +72,13 @@ def letterbox(target: ModelInput) -> Letterbox:
     return Letterbox(target.contract, target.shape)
 
 
+def device_letterbox(target: ModelInput) -> DeviceLetterbox | None:
+    """What writes pictures that a GPU has decoded; None where the model takes none from a GPU."""
+    if target.device is None:
+        return None
+    return DeviceLetterbox(target.contract, target.shape, target.device)
+
+
 def rules_of(stream: Stream, labels: tuple[str, ...]) -> Rules:
     """A stream's rules for a model with these labels. Raises ConfigError, led by the stream's key."""
     try:
@@ -86,8 +94,8 @@ def rules_of(stream: Stream, labels: tuple[str, ...]) -> Rules:
         raise ConfigError(f"streams.{stream.id}.{error}") from error
 
 
-def request_of(stream: Stream) -> SourceRequest:
-    """What a configured stream asks of its source."""
+def request_of(stream: Stream, gpu: int | None = None) -> SourceRequest:
+    """What a configured stream asks of its source. gpu: where the model takes pictures from, beside host memory."""
     return SourceRequest(
         url=stream.url,
         username=stream.username,
@@ -98,5 +106,6 @@ def request_of(stream: Stream) -> SourceRequest:
         tls=Tls(stream.tls.verify, str(stream.tls.ca) if stream.tls.ca else None),
         video="best" if isinstance(stream.video, str) else stream.video,
         hardware=Hardware(stream.hardware),
+        gpu=gpu,
         every=stream.intent == "every",
     )

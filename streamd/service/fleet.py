@@ -11,6 +11,7 @@ from streamd.core.crew import Crew
 from streamd.core.errors import ConfigError
 from streamd.core.timing import NS_PER_MS
 from streamd.models.detector import Detector
+from streamd.models.device import CudaDevice
 from streamd.models.selection import Rules
 from streamd.models.session import RuntimeOptions
 from streamd.pipeline.keeping import Keeping
@@ -92,6 +93,7 @@ class Fleet:
         self._worker = worker
         self._announce = announce
         self._keeping = keeping
+        self._devices: dict[int, CudaDevice] = {}
         self._starts: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
         self.streams: Mapping[str, Stream] = {}
@@ -141,7 +143,7 @@ class Fleet:
             stream = self.streams.get(config.id)
             # What is not wanted any more keeps its old slots: its frames come to nothing until it is removed.
             if config.enabled and stream is not None:
-                moves.append((stream.lane, _slots(model, config), model.rules(config)))
+                moves.append((stream.lane, self._slots(model, config), model.rules(config)))
 
         def adopt() -> None:
             self._model = model
@@ -171,11 +173,12 @@ class Fleet:
         def adopt() -> None:
             self._model = model
             for stream in streams:
-                if same:
+                lane = stream.lane
+                if same and lane.slots.target.device is self._device_of(model):
                     # More pictures may be in it at once.
-                    stream.lane.slots.allow(_slots_wanted(model, stream.config))
+                    lane.slots.allow(_slots_wanted(model, stream.config))
                 else:
-                    stream.lane.slots = _slots(model, stream.config)
+                    lane.slots = self._slots(model, stream.config)
             moved()
 
         self._worker.exchange(model.detector, model.number, adopt)
@@ -190,7 +193,7 @@ class Fleet:
         self._epochs[config.id] = epoch
         lane = Lane(
             stream=config.id,
-            slots=_slots(self._model, config),
+            slots=self._slots(self._model, config),
             rules=rules_of(config, self._model.detector.labels),
             max_age_ns=_age_ns(config),
             live=config.intent != "every",
@@ -207,9 +210,19 @@ class Fleet:
             stream.adjust(config)
             return
         if _ring_size(config) != _ring_size(before):
-            lane.slots = _slots(self._model, config)
+            lane.slots = self._slots(self._model, config)
         if not stream.reopen(config, _ring_size(config)):
             self._run(stream, crew)
+
+    def _slots(self, model: RunningModel, config: StreamConfig) -> SlotPool:
+        detector = model.detector
+        target = ModelInput(detector.contract, detector.input, model.number, self._device_of(model))
+        return SlotPool(target, _slots_wanted(model, config))
+
+    def _device_of(self, model: RunningModel) -> CudaDevice | None:
+        """The GPU that takes pictures for this model from its own memory; the same one for all models of a number."""
+        number = model.detector.device
+        return None if number is None else self._devices.setdefault(number, CudaDevice(number))
 
     def _run(self, stream: Stream, crew: Crew) -> None:
         # A decoder of this name may still be there: of a removed stream, waiting for its camera, or one that has
@@ -226,12 +239,6 @@ def _differing(one: StreamConfig, other: StreamConfig) -> set[str]:
 
 def _ring_size(config: StreamConfig) -> int:
     return _EVERY_RING if config.intent == "every" else _LIVE_RING
-
-
-def _slots(model: RunningModel, config: StreamConfig) -> SlotPool:
-    detector = model.detector
-    target = ModelInput(detector.contract, detector.input, model.number)
-    return SlotPool(target, _slots_wanted(model, config))
 
 
 def _slots_wanted(model: RunningModel, config: StreamConfig) -> int:

@@ -18,7 +18,7 @@ from streamd.pipeline.ring import Ring, Rings
 from streamd.service.backoff import Backoff
 from streamd.service.changes import Changes
 from streamd.service.config import Stream as StreamConfig
-from streamd.service.configured import letterbox, request_of
+from streamd.service.configured import device_letterbox, letterbox, request_of
 from streamd.sources import Source, open_source
 
 State = Literal["connecting", "live", "stalled", "lost", "ended", "removed"]
@@ -202,9 +202,11 @@ class Stream:
     def _attempt(self, stop: threading.Event) -> None:
         """Open the source once and feed its pictures. Raises SourceError; returns when it ended."""
         config = self.config
-        request = request_of(config)
+        device = self.lane.slots.target.device
+        request = request_of(config, None if device is None else device.number)
         self._live_since_ns = 0
         with open_source(request, stop) as source:
+            told = len(source.notes)
             for note in source.notes:
                 logger.info("{}: {}", config.id, note)
             live = source.live if config.intent == "auto" else config.intent == "live"
@@ -228,6 +230,9 @@ class Stream:
                     if change is not None:
                         self._reset(*change)
                     feed.accept(picture, stop)
+                    for note in source.notes[told:]:
+                        told += 1
+                        logger.warning("{}: {}", config.id, note)
                     if stop.is_set():
                         return
             finally:
@@ -246,7 +251,9 @@ class Stream:
         paced = not source.live and self.config.pace == "media"
         self.lane.urgent = source.live or paced
         pace = MediaPace() if paced else None
-        return Feed(self.lane, self._ring, letterbox, self._selection(), source.clock, pace)
+        feed = Feed(self.lane, self._ring, letterbox, self._selection(), source.clock, pace)
+        feed.there = device_letterbox
+        return feed
 
     def _selection(self) -> Selection:
         max_fps = self.config.max_fps

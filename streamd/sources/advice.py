@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from streamd.core.errors import Reason, SourceError
 from streamd.sources.address import scheme_of, shown
-from streamd.sources.source import Hardware, SourceRequest
+from streamd.sources.source import SourceRequest
 
 ADVICE = MappingProxyType(
     {
@@ -53,8 +53,6 @@ def no_such_video(request: SourceRequest, count: int) -> SourceError:
 def set_aside(request: SourceRequest, *, live: bool) -> list[str]:
     """What was asked and is done otherwise, one line each."""
     lines = []
-    if request.hardware is Hardware.CUDA:
-        lines.append("hardware: cuda is not there yet; decoding on the CPU")
     if live and request.start_s is not None:
         lines.append(f"{scheme_of(request.url)}: a live source has no start to skip; start_s is left aside")
     return lines

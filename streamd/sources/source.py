@@ -68,6 +68,7 @@ class SourceRequest:
     video: "best", or N for the N-th video stream, counted from 0; cover art does not count.
     start_s: leave out what lies before this media time, in seconds (files only).
     threads: of the decoder; more than one adds delay, so live sources always use one.
+    gpu: the number of the GPU on which the pictures are wanted; None: on none, so that none decodes them.
     every: leave nothing out when the pictures are not taken in time: the reader waits, and with it the camera, which
         may not like it. Else a live source leaves out what is old before it is decoded.
     """
@@ -83,6 +84,7 @@ class SourceRequest:
     hardware: Hardware = Hardware.AUTO
     start_s: float | None = None
     threads: int = 1
+    gpu: int | None = None
     every: bool = False
 
 
@@ -112,7 +114,7 @@ class Source(Protocol):
     width, height: of the upright picture, in stored pixels, at the time of opening.
     rate: average frames per second as announced: a hint, never to be relied on.
     duration_s, frames: declared length and about how many pictures that makes; None when not declared.
-    notes: what was done otherwise than asked, one line each.
+    notes: what was done otherwise than asked, one line each; more may come while pictures are read.
     skipped: pictures left out before the first because of `SourceRequest.start_s`; so the first picture that
         `pictures()` yields has this index in the file.
     damaged: packets that could not be read or decoded so far.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,7 @@ from streamd.models.description import describe
 from streamd.models.detector import Detector
 from streamd.models.graph import read_graph
 from streamd.models.libraries import LibraryError
-from streamd.models.memory import CudaMemory, Memory
+from streamd.models.memory import CudaMemory, DeviceArray, Memory
 from streamd.models.running import Session, warmed
 from streamd.models.selection import rules_for
 from streamd.models.session import RuntimeOptions
@@ -125,6 +126,69 @@ def test_pictures_put_into_the_staging_memory_are_not_copied_again(tmp_path: Pat
     np.testing.assert_array_equal(again, kept, "what was returned outlives the session")
     with pytest.raises(ProviderError, match="closed"):
         session.run({"images": kept})
+
+
+@pytest.mark.parametrize("fixed", [None, 4])
+def test_pictures_on_the_device_and_here_share_a_batch(tmp_path: Path, fixed: int | None) -> None:
+    """Every mixture of five rows, each batch other numbers: what lies on the device is copied on it."""
+    model = describe(make_number_model(tmp_path / "m.onnx", batch=fixed or "n"))
+    rules = rules_for(model.labels)
+    far = FarMemory()
+    with opened(model.path, model.graph, lambda: far) as session:
+        assert session.device == 0
+        detector = Detector(model, session, session.batch)
+        number = 1
+        for mixture in itertools.product([False, True], repeat=fixed or 5):
+            numbers = [number := (number * 37 + 11) % 60000 for _ in mixture]
+            found: list[Array | DeviceArray] = []
+            for one, there in zip(numbers, mixture, strict=True):
+                found.append(on_device(picture_of(one)) if there else picture_of(one))
+            copied, moved = far.copied, far.moved
+            outputs = detector.run(found)
+            size = picture_of(0).nbytes
+            rows = session.rows(len(mixture))
+            assert far.moved - moved == sum(mixture) * size
+            assert far.copied - copied == (rows - sum(mixture)) * size + sum(one.nbytes for one in outputs)
+            for row, wanted in enumerate(numbers):
+                seen = detector.read(outputs, row, WHOLE, (WIDTH, HEIGHT), rules)
+                assert number_in([LABELS[int(i)] for i in seen.class_ids]) == wanted
+
+
+def on_device(picture: Array) -> DeviceArray:
+    kept = picture.copy()
+    return DeviceArray(kept.ctypes.data, kept.shape, kept.dtype, kept.copy)
+
+
+def test_pictures_on_the_device_come_back_where_the_session_cannot_take_them(tmp_path: Path) -> None:
+    """One bound to host memory, one without fixed memory, and one that loses it in mid-run."""
+    model = describe(make_number_model(tmp_path / "m.onnx"))
+    rules = rules_for(model.labels)
+    for way in ("bound here", "not bound", "fails"):
+        with opened(model.path, model.graph, FarMemory if way == "fails" else None) as session:
+            if way == "not bound":
+                session.allow(2)
+            if way == "fails":
+                session._bound.run = failing  # type: ignore[union-attr, method-assign]
+            detector = Detector(model, session, session.batch)
+            for _ in range(2):
+                outputs = detector.run([picture_of(7), on_device(picture_of(8)), on_device(picture_of(9))])
+                for row, wanted in enumerate([7, 8, 9]):
+                    seen = detector.read(outputs, row, WHOLE, (WIDTH, HEIGHT), rules)
+                    assert number_in([LABELS[int(i)] for i in seen.class_ids]) == wanted
+            detector.run([on_device(picture_of(8))])
+            assert session.device is None
+
+
+def failing(feeds: object, there: object) -> list[Array]:
+    raise LibraryError("a copy failed")
+
+
+def test_a_picture_of_another_form_on_the_device_is_one_line(tmp_path: Path) -> None:
+    path = make_number_model(tmp_path / "m.onnx")
+    with opened(path, read_graph(path), FarMemory) as session:
+        batch = np.zeros((1, 3, HEIGHT, WIDTH), np.uint8)
+        with pytest.raises(ModelError, match=r"on the GPU is uint8 \[3, 64, 1\], wanted uint8 \["):
+            session.run({"images": batch}, {0: on_device(np.zeros((3, HEIGHT, 1), np.uint8))})
 
 
 def test_feeds_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
@@ -263,6 +327,7 @@ def test_cuda_memory_is_used_as_the_runtime_wants_and_given_back(pretended: Pret
             made.upload(array, 4096)
     assert not pretended.device
     assert not pretended.streams
+    assert not pretended.default_awaited
     view = back[1:]
     del array, back
     gc.collect()
@@ -271,6 +336,33 @@ def test_cuda_memory_is_used_as_the_runtime_wants_and_given_back(pretended: Pret
     del view
     gc.collect()
     assert not pretended.host
+
+
+def test_arrays_on_the_gpu_are_freed_with_their_last_reference(pretended: PretendedRuntime) -> None:
+    with CudaMemory(0) as made:
+        one, other = (made.array((2, 3), np.dtype(np.float16)) for _ in range(2))
+        source = made.host((2, 3), np.dtype(np.float16))
+        source[...] = np.arange(6).reshape(2, 3)
+        made.upload(source, one.address)
+        made.copy(one, other.address)
+        made.finish()
+        made.await_decoders()
+        assert pretended.default_awaited == 1
+        pretended.refuse = {"device"}
+        with pytest.raises(LibraryError, match=r"no 4 bytes of GPU memory \(CUDA error 2\)"):
+            made.array((4,), np.dtype(np.uint8))
+    assert len(pretended.device) == 2, "they outlive what made them"
+    fetched = other.fetch()
+    del one, other
+    gc.collect()
+    assert not pretended.device
+    np.testing.assert_array_equal(fetched, source)
+    assert not pretended.streams
+    forgotten = CudaMemory(0)
+    assert pretended.streams
+    del forgotten
+    gc.collect()
+    assert not pretended.streams, "a letterbox that is made anew with each connection leaves nothing behind"
 
 
 def test_a_gpu_that_is_not_there_or_full_is_a_line(pretended: PretendedRuntime) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from streamd.models.contract import Array
+from streamd.models.memory import DeviceArray
 
 
 class FarMemory:
     """A second place in host memory: a session on the CPU computes there, as one on a GPU does in its own.
 
-    Copies are done when `finish` is called, so that one that is not waited for is noticed.
+    Copies are done when `finish` is called, so that one that is not waited for is noticed. What a test has a decoder
+    queue (`decoding`) is done when `await_decoders` is called.
     """
 
     kind = "cpu"
@@ -25,9 +27,12 @@ class FarMemory:
     def __init__(self) -> None:
         self._far: dict[int, Array] = {}
         self._queue: list[tuple[int, int, int]] = []
+        self.decoding: list[Callable[[], None]] = []
         self.copied = 0
         self.delay_s = 0.0
         """How long all that was queued takes."""
+        self.moved = 0
+        """Bytes of the copies from one far place to another; they are not in `copied`."""
         self.closed = False
 
     def host(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -38,10 +43,29 @@ class FarMemory:
         self._far[memory.ctypes.data] = memory
         return memory.ctypes.data
 
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceArray:
+        memory = np.full(shape, 0xA5, dtype)
+        return DeviceArray(memory.ctypes.data, shape, dtype, memory.copy)
+
     def upload(self, source: Array, address: int) -> None:
         assert source.flags.c_contiguous
-        assert source.nbytes <= self._far[address].nbytes
+        assert any(
+            start <= address and address + source.nbytes <= start + far.nbytes
+            for start, far in self._far.items()
+        )
         self._queue.append((address, source.ctypes.data, source.nbytes))
+
+    def copy(self, source: DeviceArray, address: int) -> None:
+        assert any(
+            start <= address and address + source.nbytes <= start + far.nbytes
+            for start, far in self._far.items()
+        )
+        self._queue.append((address, source.address, source.nbytes))
+        self.copied -= source.nbytes
+        self.moved += source.nbytes
+
+    def _holds(self, address: int, size: int) -> bool:
+        return any(0 <= address - start <= far.nbytes - size for start, far in self._far.items())
 
     def download(self, address: int, target: Array) -> None:
         assert target.flags.c_contiguous
@@ -55,6 +79,10 @@ class FarMemory:
             ctypes.memmove(target, source, size)
             self.copied += size
         self._queue.clear()
+
+    def await_decoders(self) -> None:
+        while self.decoding:
+            self.decoding.pop(0)()
 
     def close(self) -> None:
         self._far.clear()
@@ -100,6 +128,7 @@ class PretendedRuntime:
         self.device: set[int] = set()
         self.streams: set[int] = set()
         self.refuse: set[str] = set()
+        self.default_awaited = 0
 
     def cudaSetDevice(self, device: int) -> int:  # noqa: N802
         return 0 if device == 0 else 101  # cudaErrorInvalidDevice
@@ -115,6 +144,9 @@ class PretendedRuntime:
         return 0
 
     def cudaStreamSynchronize(self, stream: ctypes.c_void_p) -> int:  # noqa: N802
+        if stream.value is None:  # the legacy default stream
+            self.default_awaited += 1
+            return 0
         return 0 if stream.value in self.streams else 400  # cudaErrorInvalidResourceHandle
 
     def cudaHostAlloc(self, address: Any, size: ctypes.c_size_t, flags: ctypes.c_uint) -> int:  # noqa: N802
@@ -142,6 +174,14 @@ class PretendedRuntime:
         self._c.free(address)
         return 0
 
+    def cudaMemcpy(  # noqa: N802
+        self, target: ctypes.c_void_p, source: ctypes.c_void_p, size: ctypes.c_size_t, kind: int
+    ) -> int:
+        if kind != 2 or source.value not in self.device:
+            return 1
+        ctypes.memmove(target, source, size.value)
+        return 0
+
     def cudaMemcpyAsync(  # noqa: N802
         self,
         target: ctypes.c_void_p,
@@ -150,8 +190,8 @@ class PretendedRuntime:
         kind: int,
         stream: ctypes.c_void_p,
     ) -> int:
-        far = {1: target, 2: source}[kind]
-        if far.value not in self.device or stream.value not in self.streams:
+        far = {1: [target], 2: [source], 3: [target, source]}[kind]
+        if any(one.value not in self.device for one in far) or stream.value not in self.streams:
             return 1  # cudaErrorInvalidValue
         ctypes.memmove(target, source, size.value)
         return 0

@@ -9,15 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from streamd.core.timing import Deadline
 from streamd.models import gpu, libraries
+from streamd.models.description import describe
+from streamd.models.detector import Detector
+from streamd.models.running import warmed
+from streamd.sources.libav import hardware
 from tests.models.test_capture import Card
 from tests.models.test_session import needs_no_gpu
+from tests.support.far_memory import FarMemory
+from tests.support.number_model import make_number_model
+from tests.support.pretended_nvdec import PretendedDevice
+from tools.gpu_report import nvdec
 from tools.gpu_report import rows as report
+from tools.gpu_report.decoding import write_clip
 from tools.gpu_report.half import difference
-from tools.gpu_report.measure import Bench
+from tools.gpu_report.measure import Bench, NotMeasuredError
 from tools.graphs.detectors import Form, yolov10n
 from tools.graphs.planted import Planted
 
@@ -32,10 +42,16 @@ ROWS = [
     "copy while running",
     "start to first result",
     "decoding",
+    "decoded, letterboxed and inferred on the GPU",
     "half precision, batch 1",
     "TensorRT, batch 1",
 ]
-ON_A_GPU_ONLY = {"host memory", "CUDA graph", "TensorRT, batch 1"}
+ON_A_GPU_ONLY = {
+    "host memory",
+    "CUDA graph",
+    "decoded, letterboxed and inferred on the GPU",
+    "TensorRT, batch 1",
+}
 # What a bare machine with onnxruntime-gpu, onnx and numpy does not have.
 BARE = """
 import sys
@@ -152,3 +168,30 @@ def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path, out: bool) -> None
     assert done.stderr.startswith("gpu_report: no GPU to measure: libcuda.so.1 is missing")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "r.md").exists()
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_what_the_row_for_nvdec_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_device: bool
+) -> None:
+    """Over stand-ins for NVDEC and the GPU's memory: every picture of every stream, and where it was written."""
+    device = PretendedDevice()
+    monkeypatch.setattr(hardware, "accelerated", device.decoder)
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, (320, 180), 20)
+    description = describe(make_number_model(tmp_path / "m.onnx"))
+    made = onnxruntime.InferenceSession(str(description.path), providers=["CPUExecutionProvider"])
+    with warmed(made, description.graph, 4, FarMemory, [], lambda line: None) as session:
+        detector = Detector(description, session, 4)
+        passage = nvdec.run(detector, device if on_device else None, clip, 3)  # type: ignore[arg-type]
+    assert (passage.results, passage.there, passage.notes) == (60, 60 if on_device else 0, [])
+    assert passage.seconds > 0
+    assert nvdec.equal_pictures(clip, 0) == (20, 20)
+    device.decoders.clear()
+    monkeypatch.setattr(
+        hardware, "accelerated", lambda software, gpu: device.decoder(software, gpu, kind="p010le")
+    )
+    with pytest.raises(
+        NotMeasuredError, match="p010le there, which is not read from a GPU; decoding on the CPU"
+    ):
+        nvdec.equal_pictures(clip, 0)

@@ -10,8 +10,8 @@ import numpy as np
 
 from tools.gpu_report.measure import Bench, NotMeasuredError
 
-_SIZE = (1920, 1080)
-_RATE = 30
+SIZE = (1920, 1080)
+RATE = 30
 
 
 def rates(bench: Bench) -> Iterator[tuple[str, str]]:
@@ -24,7 +24,7 @@ def rates(bench: Bench) -> Iterator[tuple[str, str]]:
         raise NotMeasuredError("PyAV is not installed") from error
     small = bench.provider == "cpu"
     clip = bench.folder / "clip.mp4"
-    _write_clip(clip, (320, 180) if small else _SIZE, _RATE if small else 10 * _RATE)
+    write_clip(clip, (320, 180) if small else SIZE, RATE if small else 10 * RATE)
 
     def decoded_per_s(hwaccel: HWAccel | None) -> float:
         count, started = 0, time.perf_counter()
@@ -48,7 +48,8 @@ def rates(bench: Bench) -> Iterator[tuple[str, str]]:
         raise NotMeasuredError(f"NVDEC: {error}") from error
 
 
-def _write_clip(path: Path, size: tuple[int, int], frames: int) -> None:
+def write_clip(path: Path, size: tuple[int, int], frames: int) -> None:
+    """A clip of so many pictures of a texture that moves; size: width, height."""
     import av
 
     width, height = size
@@ -56,7 +57,7 @@ def _write_clip(path: Path, size: tuple[int, int], frames: int) -> None:
     texture = rng.integers(0, 256, (height + 64, width + 64, 3), np.uint8)
     texture = texture // 4 + 96
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=_RATE, options={"preset": "veryfast", "crf": "28"})
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "28"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(frames):
             shift = number % 64

@@ -24,7 +24,7 @@ from streamd.models.libraries import LibraryError
 from streamd.models.memory import CudaMemory
 from streamd.models.prologue import PrologueError
 from streamd.models.session import Provider
-from tools.gpu_report import decoding, half, path
+from tools.gpu_report import decoding, half, nvdec, path
 from tools.gpu_report.half import ENGINE_S, converted
 from tools.gpu_report.measure import (
     Bench,
@@ -265,6 +265,10 @@ def _decode(bench: Bench) -> _Measured:
     yield from decoding.rates(bench)
 
 
+def _nvdec(bench: Bench) -> _Measured:
+    yield from nvdec.rows(bench)
+
+
 _ROWS: dict[str, Callable[[Bench], _Measured]] = {
     "own time for a frame": _own_time,
     "pipeline against bare ONNX Runtime": _against_bare,
@@ -275,6 +279,7 @@ _ROWS: dict[str, Callable[[Bench], _Measured]] = {
     "copy while running": _overlap,
     "start to first result": _start,
     "decoding": _decode,
+    "decoded, letterboxed and inferred on the GPU": _nvdec,
     "half precision, batch 1": half.routes,
     "TensorRT, batch 1": _tensorrt,
 }

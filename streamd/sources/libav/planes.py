@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
-from streamd.core.picture import Layout, Matrix, Picture, Pixels
+from streamd.core.picture import DevicePlanes, Layout, Matrix, Picture, Pixels
 
 # The values of FFmpeg's AVColorSpace; 4, 5 and 6 are BT.601's coefficients under other names, 7 is within
 # a fraction of a percent of BT.709, 10 is BT.2020 with another transfer order, which nobody sends.
@@ -50,9 +52,26 @@ class Arrival(NamedTuple):
 class PlaneViews:
     """Makes plane views of one source's frames. Not thread-safe; holds one converter for odd formats."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuse: Callable[[str], None] = lambda why: None) -> None:
+        """refuse: what pictures on a GPU are given as `DevicePlanes.refuse`."""
         # One per source: a converter made per frame keeps megabytes alive.
         self._converter: VideoReformatter | None = None
+        self._refuse = refuse
+
+    def on_device(self, frame: VideoFrame, gpu: int) -> DevicePlanes:
+        """The planes of an NV12 frame in a GPU's memory, where they stay."""
+        luma, chroma = frame.planes
+        return DevicePlanes(
+            device=gpu,
+            width=frame.width,
+            height=frame.height,
+            luma=luma.buffer_ptr,
+            luma_pitch=luma.line_size,
+            chroma=chroma.buffer_ptr,
+            chroma_pitch=chroma.line_size,
+            download=partial(_downloaded, frame),
+            refuse=self._refuse,
+        )
 
     def of(self, frame: VideoFrame) -> tuple[tuple[Pixels, ...], Layout, Matrix, bool, VideoFrame]:
         """Planes (uint8, read-only), their layout, the matrix, whether the range is full, and the owner.
@@ -60,10 +79,8 @@ class PlaneViews:
         10-bit, packed, alpha and palette formats are converted to the nearest 8-bit layout first. Raises
         FFmpegError when swscale does not know the format.
         """
-        # Asked before converting: the name may tell (yuvj), and the converter drops that name.
         name = frame.format.name
-        full_range = frame.color_range == _FULL_RANGE or name.startswith(("yuvj", "gray", "rgb"))
-        matrix = _MATRICES.get(frame.colorspace, Matrix.BT601)
+        matrix, full_range = _colours(frame)
         if name not in _DIRECT:
             name = _nearest(frame.format)
             frame = self._convert(frame, name)
@@ -89,9 +106,19 @@ def picture_of(
     *,
     captured_us: int | None = None,
     corrupt: bool,
+    gpu: int | None = None,
 ) -> Picture:
-    """The frame with all that is known of it. sar: of the stored picture. Raises as `PlaneViews.of` does."""
-    planes, layout, matrix, full_range, owner = views.of(frame)
+    """The frame with all that is known of it. sar: of the stored picture. gpu: where it lies if it is not here.
+
+    Raises as `PlaneViews.of` does.
+    """
+    planes: tuple[Pixels, ...] = ()
+    if gpu is not None and frame.format.name == "cuda":
+        layout, (matrix, full_range), owner = Layout.NV12, _colours(frame), frame
+        device = views.on_device(frame, gpu)
+    else:
+        planes, layout, matrix, full_range, owner = views.of(frame)
+        device = None
     # libav's angle counts counter-clockwise.
     rotation = round(-frame.rotation / 90) * 90 % 360
     lying = rotation in (90, 270)
@@ -113,7 +140,21 @@ def picture_of(
         keyframe=bool(frame.key_frame),
         corrupt=corrupt,
         owner=owner,
+        device=device,
     )
+
+
+def _colours(frame: VideoFrame) -> tuple[Matrix, bool]:
+    """The matrix, and whether the range is full. Before converting: that drops the name that may tell."""
+    name = frame.format.name
+    full_range = frame.color_range == _FULL_RANGE or name.startswith(("yuvj", "gray", "rgb"))
+    return _MATRICES.get(frame.colorspace, Matrix.BT601), full_range
+
+
+def _downloaded(frame: VideoFrame) -> tuple[Pixels, ...]:
+    """The planes of an NV12 frame on a GPU, copied here."""
+    here = frame.reformat(format="nv12")
+    return tuple(_view(plane, channels) for plane, channels in zip(here.planes, (1, 2), strict=True))
 
 
 def _nearest(form: VideoFormat) -> str:

@@ -13,6 +13,7 @@ import av.error
 from av.codec.context import Flags
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,6 +23,7 @@ from streamd.sources.address import shown
 from streamd.sources.advice import silence
 from streamd.sources.libav.ending import Ending, declares_length, jpeg_is_whole
 from streamd.sources.libav.faults import connection_fault, plain
+from streamd.sources.libav.hardware import DeviceDecoder, on_gpu
 from streamd.sources.libav.planes import Arrival, PlaneViews, picture_of
 from streamd.sources.libav.streams import declared_s, duration_s
 from streamd.sources.source import Closing, SourceRequest
@@ -54,6 +56,7 @@ class LibavSource(Closing):
         self._reopen = reopen
         self._views = PlaneViews()
         self._ahead: deque[Picture] = deque()
+        self._decoder: VideoCodecContext | DeviceDecoder = stream.codec_context
         self._closed = False
         self._reader = self._decode_all()
         base = stream.time_base or Fraction(1)
@@ -141,18 +144,16 @@ class LibavSource(Closing):
     def close(self) -> None:
         # Whoever still asks for pictures gets none: libav would read freed memory.
         self._closed = True
-        context = self._stream.codec_context
-        if context is not None and context.is_open:
+        if self._decoder is not None and self._decoder.is_open:
             # Waits, without the GIL, until the decoder's own threads are idle. Freeing the decoder waits
             # holding the GIL, while they may want it to log a line: a dead-lock.
-            context.flush_buffers()
+            self._decoder.flush_buffers()
         self._container.close()
 
     # -- reading ---------------------------------------------------------------------------------------
 
     def _decode_all(self) -> Iterator[Picture]:
         self._prepare_decoder()
-        context = self._stream.codec_context
         arrival = Arrival.now()
         for packet in self._packets():
             arrival = Arrival.now()
@@ -168,7 +169,7 @@ class LibavSource(Closing):
             del frames
         if self._stop.is_set() or self._closed:
             return
-        for frame in self._decode(None) if context.is_open else []:
+        for frame in self._decode(None) if self._decoder.is_open else []:
             picture = self._picture(frame, arrival)
             if picture is not None:
                 yield picture
@@ -195,6 +196,8 @@ class LibavSource(Closing):
             declares = declares_length(self._container.format.name)
             context.thread_count = self._request.threads if declares else 1
             context.thread_type = "AUTO"
+        if (on_device := on_gpu(self._request, context, self.note)) is not None:
+            self._decoder, self._views = on_device, PlaneViews(on_device.refuse)
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets with content, until the end, the stop flag, or (live) the first error."""
@@ -233,12 +236,12 @@ class LibavSource(Closing):
         """The frames that this packet (None: the end) completes; none when it cannot be decoded."""
         failed = False
         try:
-            frames = self._stream.codec_context.decode(packet)
+            frames = self._decoder.decode(packet)
         except av.error.EOFError:
             frames = []
         except av.error.BlockingIOError:
             # An earlier error left the decoder with a packet it never took: only starting afresh helps.
-            self._stream.codec_context.flush_buffers()
+            self._decoder.flush_buffers()
             failed, frames = True, []
         except av.error.FFmpegError as error:
             if isinstance(error, (av.error.DecoderNotFoundError, av.error.PatchWelcomeError)):
@@ -288,7 +291,8 @@ class LibavSource(Closing):
         arrival = stamp if isinstance(stamp, Arrival) else arrival
         try:
             corrupt = self._spoilt or self.thinning.torn(frame.pts)
-            return picture_of(self._views, frame, pts, self._sar, arrival, corrupt=corrupt)
+            gpu = self._request.gpu
+            return picture_of(self._views, frame, pts, self._sar, arrival, corrupt=corrupt, gpu=gpu)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 Reason.CODEC,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,11 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from streamd.sources.libav.hardware import DeviceDecoder, on_gpu
 from streamd.sources.libav.planes import Arrival
 from streamd.sources.rtsp.nal import H265, INSTANT, START_CODE, Codec
 from streamd.sources.rtsp.units import AccessUnit
+from streamd.sources.source import SourceRequest
 
 
 @dataclass(slots=True)
@@ -72,10 +75,16 @@ class Integrity:
 class PictureDecoder:
     """libav's decoder for one track, one picture in, what is ready out. Used in one thread."""
 
-    def __init__(self, codec: Codec, parameter_sets: list[bytes]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        parameter_sets: list[bytes],
+        request: SourceRequest,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """tell: takes a line when something decodes otherwise than asked, now or later."""
         context = av.CodecContext.create(codec.name, "r")
         assert isinstance(context, VideoCodecContext)
-        self.context = context
         # More threads would hold pictures back.
         context.thread_count = 1
         context.flags |= Flags.low_delay | Flags.copy_opaque
@@ -84,12 +93,23 @@ class PictureDecoder:
             context.flags |= Flags.output_corrupt
         if parameter_sets:
             context.extradata = b"".join(START_CODE + unit for unit in parameter_sets)
+        self._decoder: VideoCodecContext | DeviceDecoder = on_gpu(request, context, tell) or context
         self.integrity = Integrity()
         self.skipped = 0
         """Units before the first random access point."""
         self.damaged = 0
         """Units that were not whole."""
         self.errors = 0
+
+    @property
+    def context(self) -> VideoCodecContext:
+        """libav's decoder that works now: what it has learned of the stream."""
+        return self._decoder.context if isinstance(self._decoder, DeviceDecoder) else self._decoder
+
+    def refuse(self, why: str) -> None:
+        """See `DeviceDecoder.refuse`."""
+        if isinstance(self._decoder, DeviceDecoder):
+            self._decoder.refuse(why)
 
     def decode(self, unit: AccessUnit, stamp: Stamp) -> list[tuple[VideoFrame, Stamp]]:
         """The frames that this unit completes, mostly its own."""
@@ -106,25 +126,27 @@ class PictureDecoder:
         stamp.corrupt = not right
         packet: Any = Packet(bytes(unit.data))
         packet.opaque = stamp
+        if isinstance(self._decoder, DeviceDecoder):
+            packet.is_keyframe = unit.begins
         return self._frames(packet)
 
     def flush(self) -> list[tuple[VideoFrame, Stamp]]:
         """The frames that the decoder still holds, at the end."""
-        return self._frames(None) if self.context.is_open else []
+        return self._frames(None) if self._decoder.is_open else []
 
     def close(self) -> None:
         """Let the decoder come to rest; freeing it is PyAV's."""
-        if self.context.is_open:
-            self.context.flush_buffers()
+        if self._decoder.is_open:
+            self._decoder.flush_buffers()
 
     def _frames(self, packet: Any) -> list[tuple[VideoFrame, Stamp]]:
         try:
-            frames = self.context.decode(packet)
+            frames = self._decoder.decode(packet)
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
             if isinstance(error, av.error.BlockingIOError):
-                self.context.flush_buffers()
+                self._decoder.flush_buffers()
             self.errors += 1
             self.integrity.lose()
             return []

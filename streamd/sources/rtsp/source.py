@@ -67,8 +67,8 @@ class RtspSource(Closing):
         self._stop = stop
         self._notes = notes
         self._payload_types = {track.payload_type, *track.payload_types}
-        self._decoder = PictureDecoder(codec, track.parameter_sets)
-        self._views = PlaneViews()
+        self._decoder = PictureDecoder(codec, track.parameter_sets, request, notes.append)
+        self._views = PlaneViews(self._decoder.refuse)
         self._assembler = Assembler(Depacketiser(codec))
         self._reorderer = Reorderer() if udp else None
         self._reception = Reception(track.clock_rate)
@@ -302,6 +302,7 @@ class RtspSource(Closing):
                 stamp.arrival,
                 captured_us=stamp.captured_us,
                 corrupt=stamp.corrupt,
+                gpu=self._request.gpu,
             )
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
