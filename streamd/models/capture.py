@@ -113,6 +113,7 @@ def _captured(
         for bucket in plain.buckets:
             for seed in range(_COMPARED):
                 _compare(plain, bound, bucket, seed)
+    warm_ms = run_time_ms(lambda: bounds[0].run(black(plain.graph, plain.batch)))
     plain.notes.append(
         "each run replays a CUDA graph" + ("; no batch is copied while one runs" if one_graph else "")
     )
@@ -121,7 +122,7 @@ def _captured(
         graphs=True,
         runs=len(bounds),
         gate=gate if len(bounds) > 1 else None,
-        warm_ms=run_time_ms(lambda: bounds[0].run(black(plain.graph, plain.batch))),
+        warm_ms=warm_ms,
         _session=session,
         _bounds=bounds,
         _ended=thread.close,
