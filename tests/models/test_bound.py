@@ -168,7 +168,7 @@ def test_pictures_on_the_device_come_back_where_the_session_cannot_take_them(tmp
             if way == "not bound":
                 session.allow(2)
             if way == "fails":
-                session._bound.run = failing  # type: ignore[union-attr, method-assign]
+                session._bounds[0].run = failing  # type: ignore[method-assign]
             detector = Detector(model, session, session.batch)
             for _ in range(2):
                 outputs = detector.run([picture_of(7), on_device(picture_of(8)), on_device(picture_of(9))])
@@ -188,7 +188,7 @@ def test_a_picture_of_another_form_on_the_device_is_one_line(tmp_path: Path) -> 
     with opened(path, read_graph(path), FarMemory) as session:
         batch = np.zeros((1, 3, HEIGHT, WIDTH), np.uint8)
         with pytest.raises(ModelError, match=r"on the GPU is uint8 \[3, 64, 1\], wanted uint8 \["):
-            session.run({"images": batch}, {0: on_device(np.zeros((3, HEIGHT, 1), np.uint8))})
+            session.run({"images": batch}, 0, {0: on_device(np.zeros((3, HEIGHT, 1), np.uint8))})
 
 
 def test_feeds_that_do_not_fit_are_one_line(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from streamd.models.memory import DeviceArray
 from streamd.models.preprocess import Letterbox
 from streamd.sources import SourceRequest, open_source
 from streamd.sources.libav import hardware
+from streamd.sources.source import Hardware
 from tests.models.test_letterbox_graph import IMAGENET, by_graph, form_of, pitched, steps
 from tests.models.test_preprocess import RAW, shape, soft
 from tests.models.test_session import needs_gpu
@@ -268,7 +269,9 @@ def copies_come_out_the_same(device: Any, clip: Path) -> int:
     memory = device.memory()
     addresses: list[int] = []
     count = 0
-    with open_source(SourceRequest(str(clip), gpu=device.number), threading.Event()) as source:
+    with open_source(
+        SourceRequest(str(clip), gpu=device.number, hardware=Hardware.CUDA), threading.Event()
+    ) as source:
         for picture in source.pictures():
             planes = picture.device
             assert planes is not None, source.notes
@@ -314,7 +317,7 @@ def test_no_picture_is_read_too_soon_on_a_gpu(tmp_path: Path, size: tuple[int, i
 
     def decode() -> None:
         while not over.is_set():
-            with open_source(SourceRequest(str(clip), gpu=0), over) as source:
+            with open_source(SourceRequest(str(clip), gpu=0, hardware=Hardware.CUDA), over) as source:
                 for _ in source.pictures():
                     pass
 

@@ -36,6 +36,7 @@ from streamd.pipeline.slots import ModelInput, SlotPool
 from streamd.pipeline.worker import Worker
 from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.libav import hardware
+from streamd.sources.source import Hardware
 from tests.models.test_detector import number_in
 from tests.models.test_session import needs_gpu
 from tests.support.clips import Clip, make
@@ -142,7 +143,7 @@ def results_are_right(path: Passage, folder: Path) -> None:
     sizes = [{}, {"width": 640, "height": 360}, {}, {"width": 642, "height": 362}, {}]
     for index, size in enumerate(sizes):
         clip = clip_of(folder, f"s{index}", 1000 * index, **size)
-        path.play(f"s{index}", SourceRequest(clip, gpu=0 if index < 3 else None))
+        path.play(f"s{index}", SourceRequest(clip, gpu=0 if index < 3 else None, hardware=Hardware.CUDA))
     found = path.results()
     for index in range(5):
         assert numbers(found[f"s{index}"]) == list(range(1000 * index, 1000 * index + FRAMES))
@@ -159,7 +160,9 @@ def test_results_are_right_wherever_each_picture_was_decoded(tmp_path: Path, dev
 
 def test_a_picture_that_somebody_wants_is_fetched_only_then(tmp_path: Path, device: PretendedDevice) -> None:
     path = Passage(tmp_path, device)
-    path.play("a", SourceRequest(clip_of(tmp_path, "a", 0), gpu=0), Keeping(wanted=True))
+    path.play(
+        "a", SourceRequest(clip_of(tmp_path, "a", 0), gpu=0, hardware=Hardware.CUDA), Keeping(wanted=True)
+    )
     found = path.results()["a"]
     kept = [result.frame.picture for result in found]
     assert len(kept) == FRAMES
@@ -188,7 +191,11 @@ def test_a_gpu_that_writes_nonsense_costs_no_result(
         device, "session", lambda graph: Idle(create_whole(graph, ("CPUExecutionProvider", {})))
     )
     path = Passage(tmp_path, device)
-    path.play("a", SourceRequest(clip_of(tmp_path, "a", 0, b_frames=2), gpu=0), Keeping(wanted=True))
+    path.play(
+        "a",
+        SourceRequest(clip_of(tmp_path, "a", 0, b_frames=2), gpu=0, hardware=Hardware.CUDA),
+        Keeping(wanted=True),
+    )
     results = path.results()["a"]
     assert numbers(results) == list(range(FRAMES))
     assert path.far.moved == 0, "no picture came from that memory"
@@ -207,7 +214,7 @@ def test_a_model_on_the_processor_gets_pictures_of_a_gpu_as_well(
 ) -> None:
     """They are fetched; nobody asks for that, but nothing breaks."""
     path = Passage(tmp_path, None)
-    path.play("a", SourceRequest(clip_of(tmp_path, "a", 0), gpu=0))
+    path.play("a", SourceRequest(clip_of(tmp_path, "a", 0), gpu=0, hardware=Hardware.CUDA))
     assert numbers(path.results()["a"]) == list(range(FRAMES))
 
 

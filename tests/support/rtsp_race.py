@@ -30,6 +30,7 @@ import zmq
 
 from streamd.core.picture import Picture
 from streamd.sources import Reader, Source, SourceRequest, Transport, open_source
+from streamd.sources.rtsp.source import RtspSource
 from tests.support.clips import Clip, make, number_in
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model, number_of
@@ -159,9 +160,8 @@ def _in_threads(course: Course, reader: Reader, cameras: list[CameraProcess], fo
 
 
 def _read(source: Source, lap: Lap, seconds: float) -> None:
-    decoder = getattr(source, "_decoder", None)
-    if decoder is not None:
-        _time(decoder, "_frames", lap, "decoding_s")
+    if isinstance(source, RtspSource):
+        _time(source._decoder, "_frames", lap, "decoding_s")
         _time(source, "_pump", lap, "receiving_s")
     pictures: Iterator[Picture] = source.pictures()
     end = time.monotonic() + seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +79,12 @@ def _row(passage: Passage, streams: int, how: str) -> Iterator[tuple[str, str]]:
 def equal_pictures(clip: Path, gpu: int) -> tuple[int, int]:
     """How many of the clip's first pictures both decoders give alike, and of how many."""
     from streamd.sources import SourceRequest, open_source
+    from streamd.sources.source import Hardware
 
     same = compared = 0
     stop = threading.Event()
     with (
-        open_source(SourceRequest(str(clip), gpu=gpu), stop) as there,
+        open_source(SourceRequest(str(clip), gpu=gpu, hardware=Hardware.CUDA), stop) as there,
         open_source(SourceRequest(str(clip)), stop) as here,
     ):
         pairs = zip(range(_COMPARED), there.pictures(), here.pictures(), strict=False)
@@ -119,11 +120,14 @@ def run(detector: Detector, device: Device | None, clip: Path, streams: int) -> 
     from streamd.models.device_letterbox import DeviceLetterbox
     from streamd.models.preprocess import Letterbox
     from streamd.sources import SourceRequest, open_source
+    from streamd.sources.source import Hardware
 
     passage, lock = Passage(), threading.Lock()  # guards `there` and `notes`, which all streams write
     rings, outbox, stop = Rings(), Outbox[object](256), threading.Event()
     target = ModelInput(detector.contract, detector.input, 0, device)
-    request = SourceRequest(str(clip), gpu=None if device is None else device.number)
+    request = SourceRequest(str(clip))
+    if device is not None:
+        request = replace(request, gpu=device.number, hardware=Hardware.CUDA)
 
     def there(target: ModelInput) -> DevicePreparer | None:
         if target.device is None:

@@ -37,10 +37,10 @@ def on_gpu(
 ) -> DeviceDecoder | None:
     """What decodes `software`'s stream on the GPU that is asked for; None where the processor has to, after telling.
 
-    software: not opened yet; its extradata is copied now. A machine whose model runs on no GPU is told nothing about
-    it, unless the GPU was asked for by name.
+    software: not opened yet; its extradata is copied now.
     """
-    if request.hardware is Hardware.NONE or (request.gpu is None and request.hardware is Hardware.AUTO):
+    # `auto` will be the GPU, where there is one, as soon as one has run this for long enough to rely on it.
+    if request.hardware is not Hardware.CUDA:
         return None
     try:
         if request.gpu is None:
