@@ -56,7 +56,7 @@ class LibavSource(Closing):
         self._reopen = reopen
         self._views = PlaneViews()
         self._ahead: deque[Picture] = deque()
-        self._decoder: VideoCodecContext | DeviceDecoder = stream.codec_context
+        self._decoding: VideoCodecContext | DeviceDecoder = stream.codec_context
         self._closed = False
         self._reader = self._decode_all()
         base = stream.time_base or Fraction(1)
@@ -144,10 +144,10 @@ class LibavSource(Closing):
     def close(self) -> None:
         # Whoever still asks for pictures gets none: libav would read freed memory.
         self._closed = True
-        if self._decoder is not None and self._decoder.is_open:
+        if self._decoding is not None and self._decoding.is_open:
             # Waits, without the GIL, until the decoder's own threads are idle. Freeing the decoder waits
             # holding the GIL, while they may want it to log a line: a dead-lock.
-            self._decoder.flush_buffers()
+            self._decoding.flush_buffers()
         self._container.close()
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class LibavSource(Closing):
             del frames
         if self._stop.is_set() or self._closed:
             return
-        for frame in self._decode(None) if self._decoder.is_open else []:
+        for frame in self._decode(None) if self._decoding.is_open else []:
             picture = self._picture(frame, arrival)
             if picture is not None:
                 yield picture
@@ -197,7 +197,7 @@ class LibavSource(Closing):
             context.thread_count = self._request.threads if declares else 1
             context.thread_type = "AUTO"
         if (on_device := on_gpu(self._request, context, self.note)) is not None:
-            self._decoder, self._views = on_device, PlaneViews(on_device.refuse)
+            self._decoding, self._views = on_device, PlaneViews(on_device.refuse)
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets with content, until the end, the stop flag, or (live) the first error."""
@@ -236,12 +236,12 @@ class LibavSource(Closing):
         """The frames that this packet (None: the end) completes; none when it cannot be decoded."""
         failed = False
         try:
-            frames = self._decoder.decode(packet)
+            frames = self._decoding.decode(packet)
         except av.error.EOFError:
             frames = []
         except av.error.BlockingIOError:
             # An earlier error left the decoder with a packet it never took: only starting afresh helps.
-            self._decoder.flush_buffers()
+            self._decoding.flush_buffers()
             failed, frames = True, []
         except av.error.FFmpegError as error:
             if isinstance(error, (av.error.DecoderNotFoundError, av.error.PatchWelcomeError)):
