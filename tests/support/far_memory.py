@@ -13,6 +13,8 @@ import numpy as np
 from streamd.models.contract import Array
 from streamd.models.memory import DeviceArray
 
+_DEFAULT_STREAM = threading.Lock()
+
 
 class FarMemory:
     """A second place in host memory: a session on the CPU computes there, as one on a GPU does in its own.
@@ -81,8 +83,11 @@ class FarMemory:
         self._queue.clear()
 
     def await_decoders(self) -> None:
-        while self.decoding:
-            self.decoding.pop(0)()
+        # Whoever waits for the device's default stream waits for all that is queued there, also what another thread
+        # is about to carry out.
+        with _DEFAULT_STREAM:
+            while self.decoding:
+                self.decoding.pop(0)()
 
     def close(self) -> None:
         self._far.clear()
