@@ -205,6 +205,8 @@ def refused_or_taken(seed: int, folder: Path) -> str:
     try:
         reading = read(path, tables=known_names(), environ=environ)
         inspection.absent_files(reading)
+        if faults := inspection.key_faults(reading):
+            raise ConfigFaultsError(faults)
         shown = document.write(reading.config.effective()) + "\n".join(inspection.summary(reading.config))
         outcome = "taken"
     except ConfigFaultsError as error:
