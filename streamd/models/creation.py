@@ -67,17 +67,12 @@ def create(
     wanted = providers[0][0]
     content = str(source.path) if source.content is None else source.content
     try:
-        with _MAKING:
-            session = onnxruntime.InferenceSession(content, chosen, providers=providers, enable_fallback=0)
+        return _made(content, chosen, providers)
     except ORT_ERRORS as error:
         # A file that cannot be read is the model's fault on any provider; anything else on the CPU only.
         if wanted == CPU or isinstance(error, _BAD_MODEL) or "Load model from" in str(error):
             raise ModelError(f"ONNX Runtime does not take the model: {words(error)}") from error
         raise NotHereError(f"no session could be made: {words(error)}") from error
-    session.disable_fallback()
-    if session.get_providers()[0] != wanted:
-        raise NotHereError(f"ONNX Runtime made a session on {session.get_providers()[0]} instead")
-    return session
 
 
 def run_options(entries: Mapping[str, str]) -> Any:
@@ -90,17 +85,21 @@ def run_options(entries: Mapping[str, str]) -> Any:
 
 def create_whole(content: bytes, provider: tuple[str, dict[str, str]]) -> Any:
     """A session of a graph of our own, every node of it on this one provider. Raises NotHereError."""
-    name = provider[0]
     chosen = _options(1)
-    if name != CPU:
+    if provider[0] != CPU:
         chosen.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        with _MAKING:
-            session = onnxruntime.InferenceSession(content, chosen, providers=[provider], enable_fallback=0)
+        return _made(content, chosen, [provider])
     except ORT_ERRORS as error:
         raise NotHereError(f"no session could be made: {words(error)}") from error
+
+
+def _made(content: str | bytes, chosen: Any, providers: Providers) -> Any:
+    """A session on the first of `providers` or none. Raises NotHereError, and what ONNX Runtime raises."""
+    with _MAKING:
+        session = onnxruntime.InferenceSession(content, chosen, providers=providers, enable_fallback=0)
     session.disable_fallback()
-    if session.get_providers()[0] != name:
+    if session.get_providers()[0] != providers[0][0]:
         raise NotHereError(f"ONNX Runtime made a session on {session.get_providers()[0]} instead")
     return session
 

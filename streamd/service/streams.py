@@ -251,9 +251,9 @@ class Stream:
         paced = not source.live and self.config.pace == "media"
         self.lane.urgent = source.live or paced
         pace = MediaPace() if paced else None
-        feed = Feed(self.lane, self._ring, letterbox, self._selection(), source.clock, pace)
-        feed.there = device_letterbox
-        return feed
+        return Feed(
+            self.lane, self._ring, letterbox, self._selection(), source.clock, pace, there=device_letterbox
+        )
 
     def _selection(self) -> Selection:
         max_fps = self.config.max_fps

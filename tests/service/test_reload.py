@@ -195,6 +195,13 @@ def test_another_model_takes_over_between_two_batches(
     assert {m["model"] for m in bench_.reader.of("_daemon/status")} == set(models)
 
 
+def worker_threads(bench_: Bench) -> int:
+    """How many threads run the worker. Ends the daemon: aborted, it says where each thread was."""
+    bench_.daemon.stop(signal.SIGABRT)
+    bodies = r"pipeline/worker\.py\", line \d+ in run$"
+    return sum(re.search(bodies, line) is not None for line in bench_.daemon.log)
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core runs one picture at a time")
 def test_another_model_is_run_on_as_many_cores_as_after_a_start(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
@@ -207,12 +214,7 @@ def test_another_model_is_run_on_as_many_cores_as_after_a_start(
         bench_.reload()
         assert bench_.more("b")
         balances(bench_)
-        # So ended, it says where each thread was.
-        bench_.daemon.stop(signal.SIGABRT)
-    bodies = [
-        line for line in bench_.daemon.log if re.search(r"pipeline/worker\.py\", line \d+ in run$", line)
-    ]
-    assert len(bodies) == 2
+        assert worker_threads(bench_) == 2
     assert bench_.untouched("a")
 
 
@@ -232,11 +234,7 @@ def test_more_cameras_get_as_many_cores_as_after_a_start(
         assert bench_.more("b")
         balances(bench_)
         assert bench_.daemon.streams()["a"]["dropped"].get("model_changed", 0) == before
-        bench_.daemon.stop(signal.SIGABRT)
-    bodies = [
-        line for line in bench_.daemon.log if re.search(r"pipeline/worker\.py\", line \d+ in run$", line)
-    ]
-    assert len(bodies) == 2
+        assert worker_threads(bench_) == 2
     assert bench_.untouched("a")
 
 

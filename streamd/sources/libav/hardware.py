@@ -61,6 +61,7 @@ def accelerated(software: VideoCodecContext, gpu: int) -> VideoCodecContext:
         # Runtime computes in: PyAV asks for it by itself.
         hwaccel = HWAccel("cuda", device=gpu, allow_software_fallback=False, is_hw_owned=True)
         context = av.CodecContext.create(Codec(name, "r"), "r", hwaccel)
+    # NotImplementedError is PyAV's word for a codec that no GPU decodes.
     except (av.error.FFmpegError, NotImplementedError, RuntimeError, ValueError) as error:
         raise NoHardwareError(f"libav opens no decoder on GPU {gpu}: {_words(error)}") from error
     assert isinstance(context, VideoCodecContext)
