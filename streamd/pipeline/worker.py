@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from streamd.core.timing import now_ns
-from streamd.models.contract import Array, Detections
+from streamd.models.contract import Detections
 from streamd.models.detector import Detector
 from streamd.pipeline.lane import Frame
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
-from streamd.pipeline.turns import Turns
+from streamd.pipeline.turns import Turn, Turns
 
 _WAKE_S = 1.0
 
 
 class _Batch(NamedTuple):
-    turn: int
+    turn: Turn
     frames: list[Frame]
     detector: Detector
-
-    @property
-    def place(self) -> int:
-        """Where it runs. Whatever ran there before has been served: no more turns than places are given out."""
-        return self.turn % self.detector.runs
 
 
 class Worker:
@@ -34,7 +30,7 @@ class Worker:
 
     On a GPU one thread copies and reads while the other's batch runs. On the CPU several pictures run side by side,
     each on its own core, which serves more of them than all cores on one picture do. The results are posted in the
-    order in which the frames were taken.
+    order in which the frames were taken, by whichever thread is there; none waits for a slower run of another one.
 
     With `fill` every batch is full but the last: an offline run's batches then do not depend on timing. It is the
     number of frames to wait for when there are none.
@@ -102,7 +98,7 @@ class Worker:
         with self._taking:
             while True:
                 # No more at once than the detector can, also when another one had more threads.
-                self._turns.wait_until_left(self._detector.runs - 1)
+                self._turns.wait_for_place(self._detector.runs)
                 # An offline run's frames do not grow old: the sooner its next batch is ready the better.
                 if not self._fill and (gate := self._detector.gate) is not None:
                     gate.wait_until_due()
@@ -111,74 +107,65 @@ class Worker:
                 if frames is None:
                     return None
                 if self._next is not None:
-                    self._turns.wait_until_left(0)
+                    self._turns.wait_until_delivered()
                     self._detector, self._model, adopted = self._next
                     self._next = None
                     adopted()
-                kept = [frame for frame in frames if not self._dropped(frame, self.beat_ns)]
+                kept = [frame for frame in frames if self._kept(frame, self.beat_ns)]
                 limit = self._detector.limit
                 self._rest = kept[limit:]
                 if kept:
-                    batch = _Batch(self._turns.next(), kept[:limit], self._detector)
+                    batch = _Batch(self._turns.begin(), kept[:limit], self._detector)
                     if (gate := self._detector.gate) is not None:
-                        gate.begin(batch.place)
+                        gate.begin(batch.turn.place)
                     return batch
 
     def _serve(self, batch: _Batch) -> None:
-        detector, frames = batch.detector, batch.frames
+        turn, frames, detector = batch
         run_ns = now_ns()
-        outputs = detector.run([frame.slot.picture for frame in frames], batch.place)
+        outputs = detector.run([frame.slot.picture for frame in frames], turn.place)
         inferred_ns = now_ns()
-        for frame in frames:
+        found = []
+        for row, frame in enumerate(frames):
             frame.stamps.run, frame.stamps.inferred = run_ns, inferred_ns
-        in_order = self._turns.wait(batch.turn)
-        try:
-            self._on_batch(len(frames))
-            if in_order:
-                self._post(detector, outputs, frames)
-            else:
-                _drop(frames)
-        finally:
-            self._turns.served()
-
-    def _post(self, detector: Detector, outputs: Sequence[Array], frames: Sequence[Frame]) -> None:
-        found = [
-            detector.read(outputs, row, frame.placement, (frame.width, frame.height), frame.lane.rules)
-            for row, frame in enumerate(frames)
-        ]
-        if not self._outbox.wait_for_room():
-            _drop(frames)
-            return
-        posted_ns = now_ns()
-        self._outbox.post(
-            *(
-                _result(frame, detections, detector, posted_ns)
-                for frame, detections in zip(frames, found, strict=True)
-                if not self._dropped(frame, posted_ns)
+            found.append(
+                detector.read(outputs, row, frame.placement, (frame.width, frame.height), frame.lane.rules)
             )
-        )
+            frame.slot.release()
+        self._turns.leave(turn)
+        self._turns.finish(turn, partial(self._post, batch, found))
 
-    def _dropped(self, frame: Frame, now: int) -> bool:
+    def _post(self, batch: _Batch, found: Sequence[Detections], in_order: bool) -> None:
+        """Called in the order in which the batches were taken, unless the worker has failed."""
+        self._on_batch(len(batch.frames))
+        serving = in_order and self._outbox.wait_for_room()
+        posted_ns = now_ns()
+        results = []
+        for frame, detections in zip(batch.frames, found, strict=True):
+            reason = self._reason_to_drop(frame, posted_ns) if serving else Drop.SHUTDOWN
+            if reason is None:
+                results.append(_result(frame, detections, batch.detector, posted_ns))
+            else:
+                frame.lane.ledger.dropped(reason)
+        self._outbox.post(*results)
+
+    def _kept(self, frame: Frame, now: int) -> bool:
+        """Whether the frame is to be run; it ends here if not."""
+        reason = self._reason_to_drop(frame, now)
+        if reason is not None:
+            frame.drop(reason)
+        return reason is None
+
+    def _reason_to_drop(self, frame: Frame, now: int) -> Drop | None:
         if frame.lane.removed:
-            reason = Drop.REMOVED
-        elif frame.slot.model != self._model:
-            reason = Drop.MODEL_CHANGED
-        elif frame.stale(now):
-            reason = Drop.STALE
-        else:
-            return False
-        frame.drop(reason)
-        return True
-
-
-def _drop(frames: Sequence[Frame]) -> None:
-    for frame in frames:
-        frame.drop(Drop.SHUTDOWN)
+            return Drop.REMOVED
+        if frame.slot.model != self._model:
+            return Drop.MODEL_CHANGED
+        return Drop.STALE if frame.stale(now) else None
 
 
 def _result(frame: Frame, detections: Detections, detector: Detector, posted_ns: int) -> Result:
     frame.stamps.posted = posted_ns
-    frame.slot.release()
     if frame.picture is not None and not frame.lane.keeping.take(frame.stamps.received):
         frame.picture = None
     return Result(

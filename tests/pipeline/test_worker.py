@@ -118,6 +118,23 @@ def test_results_come_in_order_whichever_run_is_done_first() -> None:
         assert lane.ledger.snapshot().in_flight == 0
 
 
+def test_a_slow_run_holds_up_no_other_as_far_as_results_may_wait() -> None:
+    others = threading.Semaphore(0)
+
+    def during(number: int) -> None:
+        if number:
+            others.release()
+            return
+        for _ in range(3):  # twice as many are on their way as run side by side, this one included
+            assert others.acquire(timeout=_WAIT_S)
+        assert not others.acquire(timeout=0.2)
+
+    with Path(TimedDetector(2, during), frames=20) as path:
+        pass
+    assert not path.failures
+    assert [result.seq for result in path.results()] == list(range(20))
+
+
 @pytest.mark.parametrize("runs", [1, 2, 5])
 def test_as_many_run_side_by_side_as_the_detector_allows(runs: int) -> None:
     together = threading.Barrier(runs)
