@@ -313,13 +313,15 @@ def test_a_frame_is_begun_while_the_batch_before_it_is_read(
         path.put(1)
         assert reading.wait(_WAIT_S)
         runs = gpu.held.count
-        path.put(2)
-        until(lambda: gpu.held.count == runs + 1 and gpu.held.inside == 0)
-        path.put(3)
+        for more in (1, 2, 3):  # at the other place: the first one's outputs are not read
+            path.put(1 + more)
+            until(lambda more=more: gpu.held.count == runs + more and gpu.held.inside == 0)
+        path.put(5)
         time.sleep(0.05)
-        assert gpu.held.count == runs + 1, "the first one's outputs are not read: its memory is not free"
+        assert gpu.held.count == runs + 3, "results wait for the first one, and may not be more and more"
+        assert not path.results()
         go.set()
-    assert [shown(result.detections) for result in path.results()] == [1, 2, 3]
+    assert [shown(result.detections) for result in path.results()] == [1, 2, 3, 4, 5]
 
 
 def test_a_gpu_that_fails_ends_both_threads(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:

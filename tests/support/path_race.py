@@ -336,7 +336,7 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_S)
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "own": lambda: own(chosen.frames or 10_000, chosen.pairs),
-        "engine": lambda: engine(chosen.path, chosen.frames or 60, chosen.pairs),
+        "engine": lambda: engine(chosen.path, chosen.frames or 300, chosen.pairs),
         "decode": lambda: decode(chosen.path, chosen.streams, chosen.pairs),
         "hostile": lambda: hostile(chosen.path, chosen.pairs),
     }
