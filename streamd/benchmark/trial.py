@@ -158,7 +158,7 @@ class DaemonProcess:
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # nosec B603  # our own interpreter and words
                 [sys.executable, "-m", "streamd.benchmark.ward", "-c", str(self._config)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from zmq.utils import z85
 
 from streamd.core.errors import StreamdError
 
-SECRET = ".key_secret"
+SECRET = ".key_secret"  # nosec B105  # a suffix of file names
 PUBLIC = ".key"
 CLIENTS = "clients"
 _LONGEST = 1 << 16

@@ -144,5 +144,5 @@ def _noise(graph: Graph, rows: int, seed: int) -> dict[str, Array]:
     fed = black(graph, rows)
     random = np.random.default_rng(seed)
     shape, dtype = (rows, *graph.input.picture), graph.input.dtype
-    noise = random.integers(0, 256, shape) if dtype == np.uint8 else random.random(shape, np.float32)
+    noise = random.integers(0, 256, shape) if dtype == np.uint8 else random.random(shape, np.float32)  # nosec B311  # pixels
     return {**fed, graph.input.name: noise.astype(dtype)}

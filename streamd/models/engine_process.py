@@ -97,7 +97,7 @@ def _start() -> subprocess.Popen[bytes]:
     # The same modules as here, from wherever they were imported; -P: and none from the current folder.
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # nosec B603  # our own interpreter and words
             [sys.executable, "-P", "-c", _CHILD, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -124,7 +124,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     _end_with(int(sys.argv[1]))
     _go_first_when_memory_runs_out()
-    model, graph, options, contract = pickle.load(sys.stdin.buffer)
+    model, graph, options, contract = pickle.load(sys.stdin.buffer)  # nosec B301  # its parent wrote it
     try:
         engine = build_engine(model, graph, options, lambda text: _answer(told=text), contract)
     except StreamdError as error:

@@ -19,7 +19,7 @@ class Backoff:
     """Doubles the wait with each failure; begins anew only after 60 s of good service, not after a connect."""
 
     def __init__(self, randomness: random.Random | None = None) -> None:
-        self._random = randomness or random.Random()
+        self._random = randomness or random.Random()  # nosec B311  # spreads attempts
         self.attempt = 0
         """Failed attempts in a row."""
 

@@ -56,14 +56,14 @@ def _fault(details: ErrorDetails, document: Document) -> Fault:
         known = _keys_of(_walk(keys[:-1])[-1][1])
         hint = nearest(str(keys[-1]), known) or f"; the keys here are {', '.join(known)}"
         return document.fault(keys, f"is not a key{hint}")
-    depth, allowed = _allowed(keys)
+    depth, may_be = _allowed(keys)
     if details["type"] == "missing" and not isinstance(keys[-1], int):
-        return document.fault(keys, f"is missing; it must be {allowed}")
+        return document.fault(keys, f"is missing; it must be {may_be}")
     # What an own check says is better than what the type allows.
     own = str(details["ctx"]["error"]) if details["type"] == "value_error" else ""
     value = details["input"]
     shown = isinstance(value, (int, float)) and not isinstance(value, bool) and "password" not in keys
-    problem = own or f"must be {allowed}" + (f", not {value}" if shown else "")
+    problem = own or f"must be {may_be}" + (f", not {value}" if shown else "")
     return document.fault(keys[:depth], problem)
 
 
@@ -73,6 +73,11 @@ def _is_section(annotation: Any) -> bool:
 
 def _keys_of(annotation: Any) -> list[str]:
     return [key for inner in _alternatives(annotation) if _is_section(inner) for key in inner.model_fields]
+
+
+def allowed(*keys: str) -> str:
+    """What a key may hold, in the words of the errors: `allowed("runtime", "precision")`."""
+    return _allowed(keys)[1]
 
 
 def _allowed(keys: KeyPath) -> tuple[int, str]:

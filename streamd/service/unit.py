@@ -24,7 +24,7 @@ USER = "streamd"
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9@%$+=:,./_-]+")
 # What ProtectHome=yes and PrivateTmp=yes put out of sight.
-_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
+_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # nosec B108  # nothing is written
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Datagrams:
 
 def _pair(family: int, local: str) -> tuple[socket.socket, socket.socket]:
     for _ in range(_TRIES):
-        port = random.randrange(20000, 60000, 2)
+        port = random.randrange(20000, 60000, 2)  # nosec B311  # only to be free
         pair: list[socket.socket] = []
         try:
             for number in (port, port + 1):

@@ -76,7 +76,7 @@ class RtspSource(Closing):
         self._waiting: deque[AccessUnit] = deque()
         self._ahead: deque[Picture] = deque()
         self._size = (0, 0)
-        self._ours = random.getrandbits(32)
+        self._ours = random.getrandbits(32)  # nosec B311  # an SSRC guards nothing
         self._reported_ns = time.monotonic_ns()
         self._sender_report: tuple[int, int] | None = (
             None  # middle of its NTP time, when it came (monotonic ns)
