@@ -16,7 +16,7 @@ from streamd.sources.address import path_of, scheme_of
 from streamd.sources.source import Kind
 
 # What the daemon's configuration may not hold as text comes to it by its environment.
-_URL, _PASSWORD = "STREAMD_BENCH_URL", "STREAMD_BENCH_PASSWORD"
+_URL, _PASSWORD = "STREAMD_BENCH_URL", "STREAMD_BENCH_PASSWORD"  # pragma: allowlist secret
 _PRIVATE = {"publish", "metrics", "log"}
 
 
