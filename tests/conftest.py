@@ -32,6 +32,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return os.cpu_count() or 1
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long is slow, too; before options choose by markers."""
+    for item in items:
+        if item.get_closest_marker("long") or item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Figures taken beside other tests are none: pytest-benchmark would drop them with a warning at the very end."""
     if config.getoption("benchmark_enable") and config.getoption("dist") != "no":

@@ -110,6 +110,7 @@ def test_importing_streamd_loads_nothing_heavy() -> None:
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_help_is_light() -> None:
     """`streamd --help` costs at most 20 times a bare interpreter: CPU seconds, best of three each."""
     bare = [sys.executable, "-c", "pass"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from streamd.core.errors import Reason
@@ -16,6 +17,7 @@ from tests.support.number_model import make_number_model
 TEXT = (Path(__file__).parent.parent / "docs" / "OPERATIONS.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_rules_name_metrics_and_reasons_that_there_are(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(groups:.*?)```", TEXT, re.DOTALL)
     rules = yaml.safe_load(blocks[0])["groups"][0]["rules"]

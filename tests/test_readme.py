@@ -23,6 +23,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(2))
 def test_each_subscriber_prints_objects(tmp_path: Path, index: int) -> None:
     code = blocks("python")[index]

@@ -27,6 +27,8 @@ from tests.support.clips import Clip, make
 from tests.support.number_model import make_number_model
 from tools.graphs.detectors import Form, yolov8n
 
+pytestmark = pytest.mark.slow
+
 
 def cost_of(model: Path, clip: Path, *, threads: int = 1, cpu_runs: int | None = None) -> Cost:
     """One pass over the clip, warm."""
@@ -52,6 +54,7 @@ def test_all_parts_add_up_to_the_process(tmp_path: Path) -> None:
     assert sum(cost.stages_ns.values()) + cost.overhead_ns == cost.cpu_ns
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runs", [1, None])
 def test_the_sessions_own_threads_count_as_inference(tmp_path: Path, runs: int | None) -> None:
     """A model that does all the work, on all cores: hardly anything is left over."""
@@ -63,6 +66,7 @@ def test_the_sessions_own_threads_count_as_inference(tmp_path: Path, runs: int |
     assert cost.overhead_ns < 0.2 * cost.cpu_ns
 
 
+@pytest.mark.long
 def test_the_decoders_own_threads_count_as_decoding(tmp_path: Path) -> None:
     """A large clip for a model that does nothing: decoding is most of it, on one thread and on two."""
     clip = make(tmp_path / "a.mp4", Clip(frames=60, width=1280, height=720))

@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.clips import Clip, make
 from tests.support.number_model import make_number_model
+
+pytestmark = pytest.mark.long
 
 
 def race(*arguments: str | Path) -> dict[str, Any]:

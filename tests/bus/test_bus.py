@@ -167,6 +167,7 @@ def test_latest_skips_to_the_newest() -> None:
         assert results.gaps == 0
 
 
+@pytest.mark.slow
 def test_waiting_ends_with_the_timeout_although_events_come() -> None:
     with running() as bench, subscribe(bench.publisher.endpoint, timeout_s=0.3) as results:
         ticking = threading.Event()

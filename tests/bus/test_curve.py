@@ -98,6 +98,7 @@ def wait_until(met: object, timeout_s: float = 20) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_client_without_encryption_with_a_password_or_for_another_server_is_told_of(keys: Keys) -> None:
     def plain(client: zmq.Socket[bytes]) -> None:
         client.plain_username, client.plain_password = b"alice", b"x"
@@ -123,6 +124,7 @@ def test_a_client_without_encryption_with_a_password_or_for_another_server_is_to
         assert "a connection that ended before it was encrypted" in told[0]
 
 
+@pytest.mark.slow
 def test_the_client_reads_and_says_why_it_cannot(keys: Keys, tmp_path: Path) -> None:
     own, server = keys("alice")
     with encrypted(keys, []) as bench:
@@ -200,6 +202,7 @@ def test_key_files_that_a_client_mixes_up_are_one_line(keys: Keys, tmp_path: Pat
         subscribe(keys=own, server_key=server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "tcp://*:0", "ipc://{}/bus"])
 def test_a_changed_list_holds_at_once(keys: Keys, tmp_path: Path, bind: str) -> None:
     told: list[str] = []
@@ -295,6 +298,7 @@ def test_random_keys_take_no_memory() -> None:
     assert line == "visitor 0; visitor 1; visitor 2; and 4997 more connections"
 
 
+@pytest.mark.long
 def test_noise_on_the_port_disturbs_nobody_who_is_listed(keys: Keys) -> None:
     """10,000 connections with random bytes, some after a greeting that is right."""
     told: list[str] = []

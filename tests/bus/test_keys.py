@@ -219,6 +219,7 @@ def test_every_fault_is_told_at_once_and_other_files_are_noted(folder: Path) -> 
     assert "lists no client, so nobody can read" in read_keyring(folder).notes[-1]
 
 
+@pytest.mark.long
 @given(content=st.binary(max_size=400), cut=st.integers(0, 200))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_content_surprises(tmp_path: Path, content: bytes, cut: int) -> None:

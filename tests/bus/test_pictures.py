@@ -113,6 +113,7 @@ def until(happened: Callable[[], bool], timeout_s: float = 30) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("prefix", "served"),
     [
@@ -145,6 +146,7 @@ def test_who_wants_results_here_causes_no_encode() -> None:
             assert bench.publisher.counts("cam1") == Counts()
 
 
+@pytest.mark.slow
 def test_a_stream_stays_wanted_while_one_subscriber_is_left_and_a_new_one_is_at_once() -> None:
     with running() as bench, subscriber(bench, "streamd/") as stays:
         with subscriber(bench, "streamd/a/", "streamd/") as leaves:
@@ -166,6 +168,7 @@ def test_only_subscriptions_are_taken_for_one() -> None:
         until(lambda: bench.wanted("a", "b", "c") == [])
 
 
+@pytest.mark.slow
 def test_a_request_beyond_all_measure_costs_only_its_sender() -> None:
     with (
         running() as bench,
@@ -268,6 +271,7 @@ def hanging(bench: Bench) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.long
 def test_a_subscriber_that_hangs_is_left_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only its connection says that it is there."""
     monkeypatch.setattr(pictures_module, "_GONE_S", 1)
@@ -282,6 +286,7 @@ def test_a_subscriber_that_hangs_is_left_in_the_end(monkeypatch: pytest.MonkeyPa
         assert number > 5
 
 
+@pytest.mark.long
 def test_what_a_subscriber_does_not_take_in_is_not_kept_for_it() -> None:
     own = psutil.Process()
     with running(encode=lambda *_: bytes(1 << 20)) as bench, hanging(bench):
@@ -292,6 +297,7 @@ def test_what_a_subscriber_does_not_take_in_is_not_kept_for_it() -> None:
         assert own.memory_info().rss - before < 60e6  # of 315 MB
 
 
+@pytest.mark.slow
 def test_the_rules_of_the_other_endpoint_hold_here(tmp_path: Path) -> None:
     def failure_of(bind: str, group: str | None = None) -> str:
         bench = Bench(bind, JpegEncoder(80), group)

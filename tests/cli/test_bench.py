@@ -28,6 +28,8 @@ from tests.support.number_model import make_number_model
 from tests.support.rtsp_camera import Camera, Login, Stream, units_of
 from tests.support.tiny_models import Tiny
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--json", "--seconds", "0.5", "--provider", "cpu")
 WORK = ("decode", "preprocess", "infer", "postprocess")
 
@@ -83,6 +85,7 @@ def assert_consistent(found: dict[str, Any]) -> None:
         assert trial["age_p50_ms"] <= trial["age_p95_ms"] <= trial["age_p99_ms"]
 
 
+@pytest.mark.long
 def test_a_clip_with_everything(clip: Path, model: Path) -> None:
     words = ("--streams", "2", "--compare", "--pairs", "3")
     found = report_of(run("bench", clip, "-m", model, *QUICK, *words))
@@ -109,6 +112,7 @@ def test_a_clip_with_everything(clip: Path, model: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_model_that_is_too_slow_for_a_second_camera(tmp_path: Path) -> None:
     """90 products of matrices for each of 40 pictures a second: the search ends below two cameras."""
     slow = make_number_model(tmp_path / "slow.onnx", burn=90)
@@ -121,6 +125,7 @@ def test_a_model_that_is_too_slow_for_a_second_camera(tmp_path: Path) -> None:
     assert "ideal" not in found["speed"]  # it comes at its own pace
 
 
+@pytest.mark.long
 def test_a_lower_rate_is_asked_of_the_cameras(clip: Path, model: Path) -> None:
     found = report_of(
         run("bench", clip, "-m", model, *QUICK, "--seconds", "2", "--streams", "1", "--rate", "5")
@@ -131,6 +136,7 @@ def test_a_lower_rate_is_asked_of_the_cameras(clip: Path, model: Path) -> None:
     assert trial["results"] <= 5 * trial["seconds"] * 1.2 + 1
 
 
+@pytest.mark.long
 def test_a_camera_with_a_password_is_connected_to_once_at_a_time(
     clip: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +155,7 @@ def test_a_camera_with_a_password_is_connected_to_once_at_a_time(
     assert found["cameras"]["confirmed"] is not alone["held"]
 
 
+@pytest.mark.long
 def test_a_stream_of_a_configuration(clip: Path, model: Path, tmp_path: Path) -> None:
     streams = {"gate": {"url": str(clip), "confidence": 0.5}, "yard": {"url": "test:?rate=4&size=64x48"}}
     config = write_config(tmp_path / "c.yaml", model, streams, batch={"limit": 2})
@@ -160,6 +167,7 @@ def test_a_stream_of_a_configuration(clip: Path, model: Path, tmp_path: Path) ->
     assert found["width"] == 320
 
 
+@pytest.mark.long
 def test_the_demo_as_tables() -> None:
     result = run(
         "bench", "--seconds", "0.5", "--max-frames", "10", "--streams", "1", "--compare", "--pairs", "1"
@@ -171,6 +179,7 @@ def test_the_demo_as_tables() -> None:
     assert "NOT" not in result.stdout
 
 
+@pytest.mark.long
 def test_a_comparison_in_which_nothing_is_seen_is_hollow(model: Path, tmp_path: Path) -> None:
     dark = make(tmp_path / "dark.mp4", Clip(frames=1, first=0, rate=10))
     result = run("bench", dark, "-m", model, *QUICK, "--streams", "1", "--compare", "--pairs", "1")
@@ -226,6 +235,7 @@ def has_ended(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_and_its_daemon(number: int, code: int, clip: Path, model: Path) -> None:
     with measuring(clip, model) as (bench, daemon):
@@ -236,6 +246,7 @@ def test_a_signal_ends_it_and_its_daemon(number: int, code: int, clip: Path, mod
         assert has_ended(daemon)
 
 
+@pytest.mark.long
 def test_its_daemon_does_not_outlive_it(clip: Path, model: Path) -> None:
     with measuring(clip, model) as (bench, daemon):
         bench.kill()

@@ -19,6 +19,8 @@ from tests.support.daemon import write_config
 from tests.support.number_model import make_number_model
 from tests.support.pretended_gpu import PretendedGpu
 
+pytestmark = pytest.mark.long
+
 TEST = {"a": {"url": "test:?rate=25&size=128x64"}}
 
 

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.number_model import make_number_model
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_no_failure(tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx")
     for words in (["inspect", str(model)], ["--help"]):

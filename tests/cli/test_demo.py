@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 from streamd.models.chain import open_session
 from streamd.models.description import describe
@@ -21,6 +22,8 @@ from tests.support.map50 import Detections, map50
 from tools.demo.clip import write_clip
 from tools.demo.scene import render_scene
 from tools.eval_demo_model import as_objects
+
+pytestmark = pytest.mark.slow
 
 # Used in no training, and for no choice.
 UNSEEN = (7101, 7102, 7103, 7104)
@@ -49,6 +52,7 @@ def test_clip_and_model_are_small() -> None:
     assert sum(sizes.values()) <= 3_000_000
 
 
+@pytest.mark.long
 def test_the_demo_model_finds_what_it_has_never_seen(tmp_path: Path) -> None:
     """mAP50 over unseen scenes, encoded to H.264, on the product's own way from file to detections."""
     description = describe(Path(str(files("streamd") / "assets" / "demo.onnx")))

@@ -17,6 +17,8 @@ from tests.support.clips import Clip, make
 from tests.support.command import fails, lines_of, run, run_inline, start
 from tests.support.number_model import make_number_model, number_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -54,6 +56,7 @@ def test_every_frame_once_in_order_and_the_same_bytes_twice(
     assert lines[-1]["input"] == 1
 
 
+@pytest.mark.long
 def test_a_folder_a_glob_and_stdout(folder: Path, tmp_path: Path) -> None:
     done = run("detect", folder, "-m", folder / "number.onnx", "--jsonl", "-")
     assert (done.returncode, done.stderr) == (0, "")
@@ -107,6 +110,7 @@ def test_without_outputs_a_table_says_what_was_seen(folder: Path) -> None:
     assert "bit6" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_whole_lines_and_a_playable_movie(
     folder: Path, tmp_path: Path, number: int, code: int
@@ -131,6 +135,7 @@ def test_a_signal_leaves_whole_lines_and_a_playable_movie(
         assert len(list(container.decode(video=0))) == len(lines) - 1
 
 
+@pytest.mark.long
 def test_a_kill_leaves_whole_lines_and_a_playable_movie(folder: Path, tmp_path: Path) -> None:
     clip = make(tmp_path / "long.mp4", Clip(frames=250))
     out, movie = tmp_path / "o.jsonl", tmp_path / "o.mp4"
@@ -149,6 +154,7 @@ def small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["--jsonl", "--csv", "--video"])
 def test_a_full_disk_is_one_line_and_what_is_written_stays_valid(
     folder: Path, tmp_path: Path, kind: str
@@ -173,6 +179,7 @@ def test_a_device_that_is_full_is_one_line(folder: Path) -> None:
     fails(done, 1, "/dev/full", "No space left")
 
 
+@pytest.mark.long
 def test_an_input_that_breaks_off_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "b.mkv").read_bytes()
     cut = tmp_path / "cut.mkv"

@@ -29,6 +29,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "outputs",
     [
@@ -60,6 +61,7 @@ def test_devices_may_be_named_twice(folder: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_movies_of_a_folder_have_names_of_their_own(folder: Path, tmp_path: Path) -> None:
     inputs = folder / "in"
     inputs.mkdir()
@@ -124,6 +126,7 @@ def test_a_name_that_is_no_utf8(folder: Path) -> None:
     assert "caf\ufffd.mkv" in table.read_text()
 
 
+@pytest.mark.long
 def test_stdout_that_takes_nothing_is_one_line(folder: Path) -> None:
     common = ("detect", folder / "a.mp4", "-m", folder / "number.onnx")
     with open("/dev/full", "w") as full:
@@ -164,6 +167,7 @@ main()
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("module", ["streamd.cli.offline", "onnxruntime.capi.onnxruntime_pybind11_state"])
 def test_a_signal_before_the_run_begins(folder: Path, module: str, number: int, code: int) -> None:

@@ -45,6 +45,7 @@ def test_a_client_makes_its_own_keys_and_only_the_public_half_travels(tmp_path: 
     fails(run_inline("keys", "client", "bob", "--public", public), 2, "onto which list?")
 
 
+@pytest.mark.slow
 def test_what_is_there_stays_without_force(tmp_path: Path) -> None:
     assert run_inline("keys", "server", "keys").returncode == 0
     assert run_inline("keys", "client", "alice", "keys").returncode == 0

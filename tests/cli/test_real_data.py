@@ -12,7 +12,7 @@ from tests.support.command import lines_of, run_inline
 from tests.support.number_model import make_number_model
 from tests.support.reference_data import folder, needs_data
 
-pytestmark = needs_data
+pytestmark = [needs_data, pytest.mark.slow]
 
 
 def files(kind: str) -> list[str]:
@@ -26,6 +26,7 @@ def data(*parts: str) -> Path:
     return where.joinpath(*parts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", files("videos"))
 def test_every_frame_that_pyav_decodes_with_its_time(name: str, tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx")
@@ -46,6 +47,7 @@ def test_every_frame_that_pyav_decodes_with_its_time(name: str, tmp_path: Path) 
     }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", files("models"))
 def test_a_real_model_runs_in_silence_and_says_the_same_twice(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -61,6 +61,7 @@ def test_an_end_wakes_the_main_thread() -> None:
         assert crew.running() == []
 
 
+@pytest.mark.long
 def test_a_nudge_from_a_signal_handler_never_dead_locks() -> None:
     """Signals arrive between any two steps of the main thread, also while it holds a lock."""
     program = """if True:

@@ -1,6 +1,6 @@
 """Damaged clips: no crash, no hang, no traceback, and a verdict that fits what was published.
 
-The long form (`-m slow`) reads 3000 of them; each is known by its seed: `clip_of(folder, seed)` makes it again.
+The long form (`-m soak`) reads 3000 of them; each is known by its seed: `clip_of(folder, seed)` makes it again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import number_of
 from tests.support.zmq_reader import Reader
 
+pytestmark = pytest.mark.slow
+
 LONG = 3000
 
 
@@ -40,6 +42,7 @@ def read_all(folder: Path, seeds: Sequence[int], children: int) -> list[Outcome]
     return outcomes
 
 
+@pytest.mark.long
 def test_damaged_clips_end_with_a_verdict(folder: Path) -> None:
     outcomes = read_all(folder, range(40), children=1)
     # Some are whole to the decoder, most are not, and some still show pictures before they break off.
@@ -47,7 +50,7 @@ def test_damaged_clips_end_with_a_verdict(folder: Path) -> None:
     assert any(outcome.frames for outcome in outcomes if outcome.code)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_thousands_of_damaged_clips_end_with_a_verdict(folder: Path) -> None:
     started = time.monotonic()
@@ -67,6 +70,7 @@ def test_clips_that_are_whole_are_no_fault(folder: Path, tmp_path: Path) -> None
         assert answer == {"code": 0, "frames": 24, "reason": None, "fault": None}, name
 
 
+@pytest.mark.long
 def test_a_child_that_dies_hangs_or_chatters_is_told_of(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,11 +121,12 @@ def through_the_command(folder: Path, tmp_path: Path, seeds: Sequence[int]) -> C
     return codes
 
 
+@pytest.mark.long
 def test_the_command_itself_tells_in_one_line(folder: Path, tmp_path: Path) -> None:
     assert sum(through_the_command(folder, tmp_path, (2, 14, 23)).values()) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_the_command_itself_tells_in_one_line_long(folder: Path, tmp_path: Path) -> None:
     codes = through_the_command(folder, tmp_path, range(100, 150))
@@ -167,11 +172,12 @@ def played_beside_a_good_one(folder: Path, tmp_path: Path, seeds: Sequence[int],
     }
 
 
+@pytest.mark.long
 def test_bad_files_in_the_daemon_leave_a_good_one_alone(folder: Path, tmp_path: Path) -> None:
     played_beside_a_good_one(folder, tmp_path, range(12), 3)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_bad_files_in_the_daemon_leave_a_good_one_alone_long(folder: Path, tmp_path: Path) -> None:
     for n in range(5):

@@ -41,13 +41,14 @@ def test_what_the_damage_is_done_to_is_right(folder: Path, monkeypatch: pytest.M
         assert refused_or_taken(0, folder) == "taken"
 
 
+@pytest.mark.long
 def test_bad_configurations_are_refused_with_places(folder: Path) -> None:
     outcomes = load_all(folder, range(120))
     assert outcomes["refused"] > 60
     assert outcomes["taken"] > 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_thousands_of_bad_configurations_are_refused_with_places(folder: Path) -> None:
     started = time.monotonic()
@@ -56,6 +57,7 @@ def test_thousands_of_bad_configurations_are_refused_with_places(folder: Path) -
     assert outcomes["refused"] > LONG // 2
 
 
+@pytest.mark.slow
 def test_aliases_that_unfold_to_billions_are_refused_at_once(folder: Path) -> None:
     for width, depth in ((2, 30), (9, 9), (50, 40)):
         (folder / "a.yaml").write_text(bad_configs._laughs(width, depth))
@@ -97,17 +99,19 @@ def check_all(folder: Path, seeds: Sequence[int]) -> Counter[int]:
     return codes
 
 
+@pytest.mark.long
 def test_the_command_names_the_faults(folder: Path) -> None:
     assert check_all(folder, (2, 5)).keys() <= {1, 2}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_the_command_names_the_faults_long(folder: Path) -> None:
     codes = check_all(folder, range(100, 160))
     assert codes[2] > 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", ["path", "labels"])
 def test_what_is_no_file_is_refused_at_once(folder: Path, key: str) -> None:
     """A device that never ends, a pipe that nobody writes to."""

@@ -65,7 +65,7 @@ def test_what_is_no_message_is_a_streamd_error() -> None:
     assert outcomes["read"] >= 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_thousands_of_messages_are_read_or_a_streamd_error() -> None:
     outcomes = decode_all(range(1000, 21_000))
@@ -137,11 +137,12 @@ def tails_all(publisher: tuple[zmq.Socket[bytes], str], seeds: Sequence[int]) ->
     return outcomes
 
 
+@pytest.mark.long
 def test_tail_ends_with_one_line_at_rubbish(publisher: tuple[zmq.Socket[bytes], str]) -> None:
     assert tails_all(publisher, (1, 5))["refused"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_tail_ends_with_one_line_at_rubbish_long(publisher: tuple[zmq.Socket[bytes], str]) -> None:
     outcomes = tails_all(publisher, range(100, 180))
@@ -149,6 +150,7 @@ def test_tail_ends_with_one_line_at_rubbish_long(publisher: tuple[zmq.Socket[byt
     assert outcomes["refused"] > 20
 
 
+@pytest.mark.long
 def test_tail_shows_no_terminal_commands(publisher: tuple[zmq.Socket[bytes], str]) -> None:
     event = EventMessage(run="r", stream="gate", n=0, at_us=0, event="lost", reason="error",
                          detail="\x1b[2Jgone\nforged line")  # fmt: skip

@@ -17,6 +17,8 @@ from tests.support.clips import make
 from tests.support.rtsp_camera import Camera, Faults, Login, Stream, Units, units_of
 from tests.support.rtsp_server import Mount, serve
 
+pytestmark = pytest.mark.long
+
 STREAM = Stream(rate=25)
 
 
@@ -180,7 +182,7 @@ def camera_with(units: Units, password: str, port: int = 0) -> Iterator[Camera]:
         yield camera
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_password_that_is_wrong_until_somebody_mends_the_camera(tmp_path: Path, units: Units) -> None:
     """Knocked at once a minute at most: cameras lock accounts."""
     login = {"username": "viewer", "password": "right"}
@@ -198,7 +200,7 @@ def test_a_password_that_is_wrong_until_somebody_mends_the_camera(tmp_path: Path
             fault.over()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.rtsp
 @pytest.mark.usefixtures("gstreamer")
 @pytest.mark.parametrize("reader", ["own", "libav"])

@@ -17,10 +17,11 @@ from tests.support.clips import make
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 @pytest.mark.rtsp
 @pytest.mark.usefixtures("gstreamer")
 @pytest.mark.parametrize("codec", ["h264", "h265"])
-@pytest.mark.parametrize(("seconds", "per_thousand"), [(8, 20), pytest.param(60, 10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seconds", "per_thousand"), [(8, 20), pytest.param(60, 10, marks=pytest.mark.soak)])
 def test_packets_that_the_kernel_loses(tmp_path: Path, codec: str, seconds: int, per_thousand: int) -> None:
     if (reason := lossy_network.missing()) is not None:
         pytest.skip(reason)

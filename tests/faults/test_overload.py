@@ -17,7 +17,8 @@ _STREAMS = 8
 _AGE_MS = 500
 
 
-@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.soak)])
 def test_eight_cameras_at_thirty_pictures_a_second(tmp_path: Path, seconds: int) -> None:
     model = make_number_model(tmp_path / "slow.onnx", burn=50, batch=1)
     streams = {

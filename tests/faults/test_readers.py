@@ -23,6 +23,8 @@ from tests.support.number_model import make_number_model
 from tests.support.rtsp_camera import Camera, Faults, Stream, units_of
 from tests.support.zmq_reader import Reader
 
+pytestmark = pytest.mark.long
+
 TEST = {"url": "test:?rate=50&size=64x48", "max_age_ms": 10_000}
 
 
@@ -39,7 +41,7 @@ def _does_not_read(endpoint: str, seconds: float, rig: Rig) -> None:
         rig.sound()
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_subscriber_that_stops_reading(tmp_path: Path, seconds: int) -> None:
     with Rig(tmp_path, TEST) as rig:
         rig.serves(50)

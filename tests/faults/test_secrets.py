@@ -60,6 +60,7 @@ def shapes(password: str) -> set[str]:
     return plain | {json.dumps(text)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["own", "libav"])
 def test_thirty_passwords_are_nowhere(tmp_path: Path, reader: str) -> None:
     """At debug level, with libav's own chatter; refused by one camera and taken by another."""

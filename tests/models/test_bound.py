@@ -54,6 +54,7 @@ def pictures(graph: Graph, rows: int, seed: int) -> Array:
     return values.astype(graph.input.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [None, FarMemory], ids=["host", "device"])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -282,6 +283,7 @@ def test_a_first_dimension_of_another_name_is_no_batch(tmp_path: Path) -> None:
     assert fixed_outputs(dataclasses.replace(graph, outputs=(free,))) is None
 
 
+@pytest.mark.long
 @needs_data
 @pytest.mark.parametrize("made", [None, FarMemory], ids=["host", "device"])
 def test_real_models_give_the_same(made: Made) -> None:

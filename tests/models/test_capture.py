@@ -104,6 +104,7 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Card:
     return Card(monkeypatch, tmp_path)
 
 
+@pytest.mark.slow
 def test_there_is_a_graph_for_each_size_of_batch_at_each_place_captured_before_anybody_runs(
     card: Card,
 ) -> None:

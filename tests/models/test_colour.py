@@ -41,6 +41,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_picture_has_the_colours_that_libav_gives_it(tmp_path: Path, name: str) -> None:
     path = make(tmp_path / "clip.mkv", replace(FORMATS[name], frames=3))

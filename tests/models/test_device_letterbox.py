@@ -80,6 +80,7 @@ def moving(step: int, size: tuple[int, int] = (360, 640)) -> Picture:
     return replace(picture, planes=tuple(np.roll(plane, 16 * step, 1) for plane in picture.planes))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("contract", "into"), FORMS)
 def test_a_picture_on_the_device_is_what_the_letterbox_writes(
     contract: InputContract, into: InputShape
@@ -102,6 +103,7 @@ def test_a_picture_on_the_device_is_what_the_letterbox_writes(
     assert len(device.memories) == 1
 
 
+@pytest.mark.slow
 def test_no_picture_is_read_before_the_decoder_has_written_it() -> None:
     """The hazard itself: a decoder returns while its copy is queued. Each picture is another one, bit for bit."""
     device = PretendedDevice()
@@ -298,6 +300,7 @@ def copies_come_out_the_same(device: Any, clip: Path) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_copies_come_out_the_same_on_the_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = PretendedDevice()
     monkeypatch.setattr(hardware, "accelerated", device.decoder)

@@ -403,6 +403,7 @@ for _ in range(25):
 """
 
 
+@pytest.mark.slow
 def test_a_crowd_of_processes_builds_uses_and_prunes_without_harm(tmp_path: Path) -> None:
     crowd = [
         subprocess.Popen(
@@ -416,6 +417,7 @@ def test_a_crowd_of_processes_builds_uses_and_prunes_without_harm(tmp_path: Path
     assert not [name for name in names(tmp_path) if "." in name], "nothing half built or half removed is left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay_ms", [3, 17, 40, 90])
 def test_a_kill_at_any_moment_leaves_engines_that_are_whole(tmp_path: Path, delay_ms: int) -> None:
     process = subprocess.Popen(

@@ -266,6 +266,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         read_graph(path)
 
 
+@pytest.mark.long
 def test_mutations_never_surprise(tmp_path: Path) -> None:
     """Flipped bytes give a graph or one of our errors, nothing else."""
     random = np.random.default_rng(7)

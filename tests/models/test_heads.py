@@ -127,6 +127,7 @@ def test_outputs_that_are_no_numbers_give_no_objects(layout: str, rubbish: float
     assert np.isfinite(found.scores).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_random_outputs_give_detections_or_a_refusal(layout: str, tmp_path: Path) -> None:
     """Numbers of every size, with some that are none: what comes out is sound, and no warning is raised."""

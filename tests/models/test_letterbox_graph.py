@@ -26,6 +26,8 @@ from tests.models.test_preprocess import RAW, ULTRALYTICS, active, shape, soft
 from tests.support.clips import Clip, make
 from tests.support.reference_data import folder, needs_data
 
+pytestmark = pytest.mark.slow
+
 MEAN = (0.485, 0.456, 0.406)
 IMAGENET = InputContract(Order.RGB, 1 / 255, MEAN, (0.229, 0.224, 0.225), Fit.STRETCH, 0)
 
@@ -83,6 +85,7 @@ def error_of(picture: Picture, contract: InputContract, into: InputShape) -> Arr
     return np.abs(steps(got, contract, into) - steps(wanted, contract, into))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [(1080, 1920), (720, 1280), (241, 333), (100, 60), (640, 640), (2160, 3840)])
 @pytest.mark.parametrize("fit", list(Fit))
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
@@ -95,6 +98,7 @@ def test_every_size_and_fit_equals_the_letterbox(size: tuple[int, int], fit: Fit
     assert error.max() < 4.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("matrix", list(Matrix))
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("order", list(Order))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def plainly(boxes: Floats, scores: Floats, class_ids: np.ndarray, threshold: flo
     return kept
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(ROWS, st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]))
 def test_like_the_plain_way(rows: list[tuple[tuple[int, ...], float, int]], threshold: float) -> None:

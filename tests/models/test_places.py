@@ -137,6 +137,7 @@ def test_outputs_stay_until_the_next_run_at_their_place(gpu: Gpu) -> None:
     assert gpu.seen(outputs, 2) == [41, 42]
 
 
+@pytest.mark.slow
 def test_two_threads_run_hundreds_of_batches_and_see_their_own(gpu: Gpu) -> None:
     def body(place: int) -> None:
         for step in range(300):
@@ -256,6 +257,7 @@ class Passage:
         return [item for item in self.outbox.take(0) or [] if isinstance(item, Result)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [1, 2])
 @pytest.mark.parametrize("fill", [0, 1])
 def test_every_frame_gets_its_own_result_in_order(tmp_path: Path, places: int, fill: int) -> None:
@@ -276,6 +278,7 @@ def test_every_frame_gets_its_own_result_in_order(tmp_path: Path, places: int, f
         assert path.sizes == [4] * 75
 
 
+@pytest.mark.long
 def test_while_one_runs_no_small_batch_is_begun(tmp_path: Path) -> None:
     """What comes during a run is one batch after it, as with one thread: not one for the first that comes."""
     gpu = Gpu(tmp_path)
@@ -360,6 +363,7 @@ def overloaded(folder: Path, places: int) -> tuple[float, float, float]:
     return len(results) / 1.5, float(np.median(ages)), float(np.mean(path.sizes))
 
 
+@pytest.mark.long
 def test_under_overload_more_results_come_and_they_are_no_older(tmp_path: Path) -> None:
     """A batch that was begun as soon as there is a place for it would lie ready for most of a run."""
     one, two = ([overloaded(tmp_path, places) for _ in range(3)] for places in (1, 2))

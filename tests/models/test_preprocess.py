@@ -106,6 +106,7 @@ def test_the_model_sees_the_display_shape_of_pixels_that_are_not_square() -> Non
     assert place.scale_y == pytest.approx(360 / 576)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", list(Layout))
 @pytest.mark.parametrize("order", list(Order))
 @pytest.mark.parametrize("size", [(1080, 1920), (360, 640), (241, 333), (100, 60), (640, 640), (720, 1280)])
@@ -118,6 +119,7 @@ def test_pixels_equal_the_usual_way(layout: Layout, order: Order, size: tuple[in
     assert error.max() <= 6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "clip",
     [
@@ -162,6 +164,7 @@ def test_a_picture_of_one_value_is_normalised_too() -> None:
         assert np.allclose(active(pixels, place), wanted, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 @pytest.mark.parametrize("fit", list(Fit))
 @pytest.mark.parametrize(("height", "width", "side"), [(200, 320, 416), (2160, 3840, 1280)])
@@ -232,6 +235,7 @@ def test_no_memory_is_taken_once_warm() -> None:
 KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("allocator", [{}, KEEP_PAGES], ids=["fresh-pages", "kept-pages"])
 def test_it_costs_a_quarter_of_the_usual_way(
     tmp_path: Path, allocator: dict[str, str], record_property: Callable[[str, object], None]
@@ -255,6 +259,7 @@ def test_it_costs_a_quarter_of_the_usual_way(
     assert worst >= 4, results
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_real_1080p_picture_comes_close_to_the_usual_way() -> None:
     root = data_root()

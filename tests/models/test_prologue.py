@@ -257,6 +257,7 @@ def test_a_model_that_fails_is_refused_by_its_file(tmp_path: Path) -> None:
         open_session(tmp_path / "m.onnx", graph, AS_BYTES, contract=PRESETS["yolox"])
 
 
+@pytest.mark.long
 @needs_data
 def test_real_models_find_the_same(tmp_path: Path) -> None:
     """All reference models on one real picture: equal outputs where the input is equal, and equal objects."""

@@ -110,6 +110,7 @@ def assert_landmarks(reference: Reference, found: Detections) -> None:
         assert np.abs(reference.keypoints[number] - found.keypoints[other]).max() <= allowed
 
 
+@pytest.mark.slow
 @needs_data
 def test_every_model_says_what_its_references_say() -> None:
     pool = Tally()
@@ -129,6 +130,7 @@ def test_every_model_says_what_its_references_say() -> None:
     assert pool.extra_share <= 0.035
 
 
+@pytest.mark.long
 @needs_data
 @pytest.mark.parametrize("name", reference_data.names("timeline.*.json") or ["timeline"])
 def test_every_frame_of_the_timelines(name: str) -> None:

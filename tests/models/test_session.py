@@ -274,6 +274,7 @@ for bad in (save(folder / "never.onnx", NEVER, None), folder / "bad.onnx"):
 """
 
 
+@pytest.mark.slow
 def test_nothing_of_onnx_runtime_reaches_the_terminal(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SILENT, str(tmp_path)], cwd=ROOT, capture_output=True, check=True, timeout=60
@@ -282,6 +283,7 @@ def test_nothing_of_onnx_runtime_reaches_the_terminal(tmp_path: Path) -> None:
     assert done.stdout == b""
 
 
+@pytest.mark.slow
 def test_importing_the_session_loads_neither_onnx_nor_a_gpu_library() -> None:
     code = "import sys, streamd.models.session; print('onnx' in sys.modules, 'libcud' in open('/proc/self/maps').read())"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -404,6 +406,7 @@ def tensorrt_of(pretended: None, monkeypatch: pytest.MonkeyPatch) -> PretendedTe
 BUILT = [("m.onnx", False, True), ("model_ctx.onnx", True, False)]
 
 
+@pytest.mark.slow
 def test_an_engine_is_built_kept_and_loaded_for_exactly_this_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensorrt_of: PretendedTensorrt
 ) -> None:

@@ -44,6 +44,8 @@ from tests.support.far_memory import FarMemory
 from tests.support.number_model import make_number_model
 from tests.support.pretended_nvdec import PretendedDevice
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 40
 
 
@@ -149,6 +151,7 @@ def results_are_right(path: Passage, folder: Path) -> None:
         assert numbers(found[f"s{index}"]) == list(range(1000 * index, 1000 * index + FRAMES))
 
 
+@pytest.mark.long
 def test_results_are_right_wherever_each_picture_was_decoded(tmp_path: Path, device: PretendedDevice) -> None:
     path = Passage(tmp_path, device)
     results_are_right(path, tmp_path)

@@ -3,9 +3,12 @@ from __future__ import annotations
 import random
 import threading
 
+import pytest
+
 from streamd.pipeline.ledger import Drop, Ledger
 
 
+@pytest.mark.slow
 def test_every_snapshot_balances_while_threads_count() -> None:
     ledger = Ledger()
     done = threading.Event()

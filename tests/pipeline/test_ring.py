@@ -149,6 +149,7 @@ def test_a_removed_stream_leaves_the_others_alone() -> None:
     assert gone.slots.in_use() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pause_s", "shared"), [(GATHER_S / 20, True), (GATHER_S * 4, False)])
 def test_frames_that_come_often_share_a_wake_up_and_others_do_not_wait(pause_s: float, shared: bool) -> None:
     rings = Rings()
@@ -193,6 +194,7 @@ def test_a_decoder_that_would_wait_for_room_ends_the_gathering() -> None:
     assert took_s < len(sizes) * GATHER_S / 2  # had it waited each time, it would be all of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_nobody_sleeps_while_frames_wait(seed: int) -> None:
     rings = Rings()

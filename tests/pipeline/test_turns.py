@@ -22,6 +22,7 @@ def test_places_are_those_that_are_free_and_none_is_given_out_twice() -> None:
     assert turns.begin() == Turn(3, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_everything_is_delivered_once_and_in_order_by_one_thread_at_a_time(threads: int) -> None:
     turns, taking, rng = Turns(), threading.Lock(), random.Random(threads)

@@ -237,6 +237,7 @@ def test_the_effective_values_are_a_configuration_again(config, tmp_path: Path) 
     assert effective == read.effective()
 
 
+@pytest.mark.slow
 def test_the_schema_takes_what_the_types_take(config, tmp_path: Path) -> None:
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -258,6 +258,7 @@ EXAMPLE = (Path(__file__).parents[2] / "config" / "streamd.yaml").read_text().sp
 KEYED = [at for at, line in enumerate(EXAMPLE) if ":" in line and not line.lstrip().startswith("#")]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(KEYED), VALUES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_value_at_any_key_is_taken_or_refused_in_lines(tmp_path: Path, at: int, value: str) -> None:
@@ -266,6 +267,7 @@ def test_any_value_at_any_key_is_taken_or_refused_in_lines(tmp_path: Path, at: i
     _loads_or_refuses(tmp_path, "\n".join(lines))
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_any_damage_to_the_example_is_taken_or_refused_in_lines(tmp_path: Path, data: st.DataObject) -> None:

@@ -18,6 +18,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model
 from tests.support.zmq_reader import Reader
 
+pytestmark = pytest.mark.slow
+
 WIRE = (Path(__file__).parent.parent.parent / "docs" / "WIRE.md").read_text()
 ENDLESS = {"a": {"url": "test:?rate=25"}}
 
@@ -70,6 +72,7 @@ def test_a_listed_client_reads_and_others_are_refused_and_told_of(config: Path, 
     assert own.decode() not in log + shown + repr(alice.messages)
 
 
+@pytest.mark.long
 def test_fifty_refused_clients_are_few_events_and_nobody_else_suffers(config: Path, tmp_path: Path) -> None:
     server = tmp_path / "keys" / "server.key"
     with (
@@ -94,6 +97,7 @@ def test_fifty_refused_clients_are_few_events_and_nobody_else_suffers(config: Pa
     assert len([line for line in daemon.log if "refused on the bus" in line]) <= 6
 
 
+@pytest.mark.long
 def test_keys_that_cannot_be_used_end_the_start_with_one_line(config: Path, tmp_path: Path) -> None:
     secret = tmp_path / "keys" / "server.key_secret"
     secret.chmod(0o644)
@@ -109,6 +113,7 @@ def test_keys_that_cannot_be_used_end_the_start_with_one_line(config: Path, tmp_
     fails(run("run", "-c", config), 2, "clients/alice.key: is no key file")
 
 
+@pytest.mark.long
 def test_the_example_in_the_documentation_reads_an_encrypted_bus(config: Path, tmp_path: Path) -> None:
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", WIRE, re.DOTALL) if "curve" in block]
     with RunningDaemon(config) as daemon:
@@ -126,6 +131,7 @@ def test_the_example_in_the_documentation_reads_an_encrypted_bus(config: Path, t
     assert "streamd" not in re.sub(r'"[^"]*"', "", code)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "ipc://{}/bus"])
 def test_a_second_daemon_on_one_endpoint_leaves_the_first_alone(tmp_path: Path, bind: str) -> None:
     model = make_number_model(tmp_path / "m.onnx")
@@ -146,6 +152,7 @@ def test_a_second_daemon_on_one_endpoint_leaves_the_first_alone(tmp_path: Path, 
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_public_addresses_without_encryption_are_warned_of(config: Path, tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     open_ = write_config(
@@ -161,6 +168,7 @@ def test_public_addresses_without_encryption_are_warned_of(config: Path, tmp_pat
     assert not [line for line in daemon.log if "anyone who reaches" in line]
 
 
+@pytest.mark.long
 def test_a_hang_up_brings_the_list_and_what_cannot_be_read_changes_nothing(
     config: Path, tmp_path: Path
 ) -> None:

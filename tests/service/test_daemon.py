@@ -16,6 +16,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model, number_of
 from tests.support.zmq_reader import Reader
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -60,6 +62,7 @@ def test_every_frame_of_files_arrives_once_and_in_order(tmp_path: Path, model: P
             assert [m["pts"] for m in got] == pytest.approx([i / 25 for i in range(60)], abs=1e-6)
 
 
+@pytest.mark.long
 def test_a_clip_plays_at_its_own_pace(tmp_path: Path, model: Path) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=50))
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": str(clip), "loop": True}})
@@ -109,6 +112,7 @@ def test_overload_drops_and_every_sample_balances(tmp_path: Path) -> None:
         assert max(published) - min(published) <= max(3, 0.2 * max(published))
 
 
+@pytest.mark.long
 def test_max_fps_leaves_frames_out_by_media_time(tmp_path: Path, model: Path) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=100))
     settings = {"url": str(late(clip)), "max_fps": 5, "pace": "fast"}
@@ -135,6 +139,7 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, model: Path, number: int) -> 
         assert any(m.get("event") == "stopping" for m in reader.of("_daemon/events"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_file_may_be_live_and_still_ends_or_plays_on(tmp_path: Path, model: Path, loop: bool) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=10))
@@ -153,6 +158,7 @@ def test_a_file_may_be_live_and_still_ends_or_plays_on(tmp_path: Path, model: Pa
         assert len([m for m in fresh if m["event"] == "live"]) <= 1
 
 
+@pytest.mark.long
 def test_a_picture_in_a_loop_keeps_a_pace(tmp_path: Path, model: Path) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=1))
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": str(clip), "loop": True}})
@@ -163,6 +169,7 @@ def test_a_picture_in_a_loop_keeps_a_pace(tmp_path: Path, model: Path) -> None:
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_what_libav_says_is_in_the_log_at_debug_without_the_password(tmp_path: Path, model: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -181,6 +188,7 @@ def test_what_libav_says_is_in_the_log_at_debug_without_the_password(tmp_path: P
     assert "hunter" not in "".join(daemon.log)
 
 
+@pytest.mark.long
 def test_what_begins_anew_in_mid_stream_is_told_and_followed(tmp_path: Path, model: Path) -> None:
     url = "test:?rate=25&resize=1.5/320x240&clockjump=3/-60,4.5/600&end=6"
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": url, "max_age_ms": 5000}})
@@ -225,6 +233,7 @@ def test_status_and_events_are_published(tmp_path: Path, model: Path) -> None:
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_an_endpoint_in_use_ends_with_one_line(tmp_path: Path, model: Path) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=50))
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": str(clip), "loop": True}})

@@ -31,6 +31,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model
 from tests.support.zmq_reader import Reader
 
+pytestmark = pytest.mark.slow
+
 PROMISE_S = 5.0
 
 
@@ -46,6 +48,7 @@ def run(config: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_the_model_loads(tmp_path: Path, number: int) -> None:
     model = make_number_model(tmp_path / "m.onnx", burn=200)
@@ -61,6 +64,7 @@ def test_a_signal_while_the_model_loads(tmp_path: Path, number: int) -> None:
         assert "Traceback" not in rest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reader", ["own", "libav"])
 def test_a_signal_while_a_camera_is_silent(tmp_path: Path, reader: str) -> None:
     model = make_number_model(tmp_path / "m.onnx")
@@ -76,6 +80,7 @@ def test_a_signal_while_a_camera_is_silent(tmp_path: Path, reader: str) -> None:
             assert ("exiting without decode:a" in daemon.log[-1]) == (reader == "libav")
 
 
+@pytest.mark.long
 def test_a_client_that_dawdles_holds_up_neither_health_nor_the_end(tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx")
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": "none.mp4"}})
@@ -102,6 +107,7 @@ def test_a_client_that_dawdles_holds_up_neither_health_nor_the_end(tmp_path: Pat
             dripping.join()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_a_model_that_fails_on_the_way_ends_with_1_and_one_line(tmp_path: Path, style: str) -> None:
     """Not 2: it had worked, so systemd may start it again."""
@@ -119,6 +125,7 @@ def test_a_model_that_fails_on_the_way_ends_with_1_and_one_line(tmp_path: Path, 
             assert all(json.loads(line)["message"] for line in daemon.log)
 
 
+@pytest.mark.long
 def test_a_crash_while_a_camera_is_silent_ends_as_soon(tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx", most_bits=2)
     clip = make(tmp_path / "a.mp4", Clip(frames=50))
@@ -130,6 +137,7 @@ def test_a_crash_while_a_camera_is_silent_ends_as_soon(tmp_path: Path) -> None:
             assert re.search(r"infer(/\d+)?: the model failed to run", daemon.log[-1])
 
 
+@pytest.mark.long
 def test_files_that_ended_are_worked_off_however_slow_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +194,7 @@ def test_one_inference_is_what_the_machine_runs_at_once(tmp_path: Path) -> None:
         assert warm_ms < 4 * slowest_ms
 
 
+@pytest.mark.long
 def test_all_streams_off_is_no_end(tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx")
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": "none.mp4", "enabled": False}})

@@ -115,6 +115,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.dictionaries(KEY, PLAIN, min_size=1, max_size=4))
 def test_what_is_written_reads_back_the_same(tmp_path_factory: pytest.TempPathFactory, value: dict) -> None:
@@ -123,6 +124,7 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory: pytest.TempPathFa
     assert read_document(file).value == value
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
 )
@@ -190,6 +192,7 @@ def tower() -> bytes:
     return "\n".join(lines).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -19,6 +19,8 @@ from tests.support.daemon import write_config
 from tests.support.number_model import make_number_model, number_of
 from tests.support.pretended_gpu import PretendedGpu
 
+pytestmark = pytest.mark.long
+
 CPU, TENSORRT = "CPUExecutionProvider", "TensorrtExecutionProvider"
 TEST = {"url": "test:?rate=25&size=128x64", "max_age_ms": 10_000}
 PROMISE_S = 5.0

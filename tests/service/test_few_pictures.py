@@ -39,9 +39,10 @@ def rightly(results: list[dict[str, Any]]) -> bool:
     return all(number_of(m["objects"]) == round(m["pts"] * RATE) % FRAMES for m in results)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("gop", "max_fps"),
-    [(5, 3), pytest.param(60, 0.36, marks=pytest.mark.slow, id="keyframes-beyond-a-stall")],
+    [(5, 3), pytest.param(60, 0.36, marks=pytest.mark.soak, id="keyframes-beyond-a-stall")],
 )
 def test_keyframes_alone_are_decoded_until_more_is_wanted(tmp_path: Path, gop: int, max_fps: float) -> None:
     path = make(tmp_path / "numbers.mp4", Clip(frames=FRAMES, gop=gop))

@@ -34,6 +34,8 @@ from tests.support.far_memory import FarMemory
 from tests.support.number_model import make_number_model
 from tests.support.pretended_nvdec import PretendedDevice
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 30
 
 

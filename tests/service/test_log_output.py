@@ -100,6 +100,7 @@ def test_a_flood_is_left_out_and_errors_are_not(tmp_path: Path, monkeypatch: pyt
     assert lines == ["warning"] * BURST + ["error", "debug"] + ["later"] * 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", "2>&- >&- <&-", "2> >(sleep 0)"])
 def test_the_daemon_goes_on_without_its_log(tmp_path: Path, where: str) -> None:
     endpoint = f"ipc://{tmp_path}/bus"
@@ -128,6 +129,7 @@ def _failed(reader: Reader) -> list[dict[str, str]]:
     return [m for m in reader.of("_daemon/events") if m["event"] == "output_failed"]
 
 
+@pytest.mark.long
 def test_the_exit_code_is_right_where_nothing_can_be_said(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("streams: [")
     with open("/dev/full", "w") as full:

@@ -27,6 +27,7 @@ def pictures(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
 
 
+@pytest.mark.slow
 def test_odd_sizes_oblong_pixels_and_a_variable_rate_are_kept(tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.2, 0.24, 1.0, 1.52]
     odd = make(tmp_path / "odd.mkv", Clip(codec="ffv1", width=321, height=241, frames=6, times=times))

@@ -15,6 +15,8 @@ from streamd.core.errors import OutputError
 from streamd.service import pages
 from streamd.service.pages import PageServer
 
+pytestmark = pytest.mark.slow
+
 SLOW = 0.3
 
 
@@ -104,6 +106,7 @@ def test_a_client_that_does_not_read_is_let_go(server: PageServer) -> None:
         assert time.monotonic() - started < 15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rubbish",
     [

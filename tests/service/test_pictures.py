@@ -40,6 +40,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model, number_of
 from tests.support.zmq_reader import Reader
 
+pytestmark = pytest.mark.slow
+
 ANY_PORT = "tcp://127.0.0.1:0"
 FORMATS = {
     "plain": Clip(),
@@ -100,6 +102,7 @@ def upright(path: Path, *, turn: bool) -> list[np.ndarray]:
     return [np.rot90(picture, -1) for picture in found] if turn else found
 
 
+@pytest.mark.long
 def test_each_picture_is_the_upright_one_that_its_result_is_of(tmp_path: Path, model: Path) -> None:
     paths = {name: make(tmp_path / f"{name}.mkv", replace(clip, frames=20)) for name, clip in FORMATS.items()}
     paths["lying"] = lying(tmp_path / "lying.mp4", 20)
@@ -136,6 +139,7 @@ def test_each_picture_is_the_upright_one_that_its_result_is_of(tmp_path: Path, m
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_pictures_come_at_their_rate(tmp_path: Path, model: Path) -> None:
     streams = {"a": {"url": "test:?size=64x48&rate=50"}}
     config = write_config(
@@ -150,6 +154,7 @@ def test_pictures_come_at_their_rate(tmp_path: Path, model: Path) -> None:
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_overload_does_not_starve_the_pictures(tmp_path: Path) -> None:
     """Most frames are dropped; whichever comes to a result has its picture when one is due."""
     slow = make_number_model(tmp_path / "slow.onnx", burn=300, batch=1)
@@ -189,6 +194,7 @@ def test_overload_does_not_starve_the_pictures(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_results_alone_cause_no_encode_and_a_subscriber_that_is_gone_ends_it(
     tmp_path: Path, model: Path
 ) -> None:
@@ -230,6 +236,7 @@ def _until_still(count: Callable[[], float]) -> None:
         assert time.monotonic() < deadline
 
 
+@pytest.mark.long
 def test_a_stuck_subscriber_slows_no_result_and_memory_stays(tmp_path: Path, model: Path) -> None:
     streams = {"a": {"url": "test:?size=1280x720&rate=20", "max_age_ms": None}}
     config = write_config(
@@ -257,6 +264,7 @@ def test_a_stuck_subscriber_slows_no_result_and_memory_stays(tmp_path: Path, mod
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_an_endpoint_in_use_ends_with_one_line(tmp_path: Path, model: Path) -> None:
     streams = {"a": {"url": "test:?size=64x48"}}
     first = write_config(
@@ -274,6 +282,7 @@ def test_an_endpoint_in_use_ends_with_one_line(tmp_path: Path, model: Path) -> N
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_with_encryption_pictures_are_for_listed_clients_too(tmp_path: Path, model: Path) -> None:
     keys = Keys(tmp_path)
     streams = {"a": {"url": "test:?size=64x48"}}
@@ -368,6 +377,7 @@ def test_quality_is_as_asked(tmp_path: Path) -> None:
     assert 0 < coarse < fine / 2
 
 
+@pytest.mark.long
 def test_the_example_in_the_docs_saves_a_picture(tmp_path: Path, model: Path) -> None:
     wire_page = (Path(__file__).parent.parent.parent / "docs" / "WIRE.md").read_text()
     code = next(block for block in re.findall(r"```python\n(.*?)```", wire_page, re.S) if "frames" in block)
@@ -388,6 +398,7 @@ def test_the_example_in_the_docs_saves_a_picture(tmp_path: Path, model: Path) ->
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_streams_come_and_go_by_reload(tmp_path: Path, model: Path) -> None:
     path = tmp_path / "c.yaml"
     publish = {"frames": ANY_PORT, "frames_max_fps": 20}
@@ -409,6 +420,7 @@ def test_streams_come_and_go_by_reload(tmp_path: Path, model: Path) -> None:
         assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_without_the_endpoint_there_is_nothing_of_it(tmp_path: Path, model: Path) -> None:
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": "test:?size=64x48"}})
     with RunningDaemon(config) as daemon:

@@ -26,6 +26,8 @@ from tests.support.number_model import make_number_model, number_of
 from tests.support.rtsp_camera import Camera, Login, Stream, units_of
 from tests.support.tiny_models import Tiny
 
+pytestmark = pytest.mark.slow
+
 TEST = {"url": "test:?rate=25&size=128x64", "max_age_ms": 10_000}
 
 
@@ -82,6 +84,7 @@ def test_streams_come_go_and_change_and_the_others_do_not_notice(
         assert {m["epoch"] for m in bench_.results("new")} == {0}
 
 
+@pytest.mark.long
 def test_a_stream_that_is_switched_off_and_on_begins_anew(bench: Callable[[dict[str, Any]], Bench]) -> None:
     streams = {"a": dict(TEST), "b": dict(TEST)}
     with bench(streams) as bench_:
@@ -136,6 +139,7 @@ def test_a_model_whose_outputs_do_not_fit_its_head_is_not_started_with(tmp_path:
     assert "set head: yolov5" in last
 
 
+@pytest.mark.long
 def test_what_cannot_be_applied_changes_nothing_and_says_why(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
 ) -> None:
@@ -162,6 +166,7 @@ def test_what_cannot_be_applied_changes_nothing_and_says_why(
         assert bench_.daemon.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_place", [False, True])
 def test_another_model_takes_over_between_two_batches(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench], model: Path, in_place: bool
@@ -202,6 +207,7 @@ def worker_threads(bench_: Bench) -> int:
     return sum(re.search(bodies, line) is not None for line in bench_.daemon.log)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core runs one picture at a time")
 def test_another_model_is_run_on_as_many_cores_as_after_a_start(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
@@ -218,6 +224,7 @@ def test_another_model_is_run_on_as_many_cores_as_after_a_start(
     assert bench_.untouched("a")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core runs one picture at a time")
 def test_more_cameras_get_as_many_cores_as_after_a_start(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
@@ -238,6 +245,7 @@ def test_more_cameras_get_as_many_cores_as_after_a_start(
     assert bench_.untouched("a")
 
 
+@pytest.mark.long
 def test_a_model_of_another_shape_takes_over(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
 ) -> None:
@@ -264,6 +272,7 @@ def test_a_model_of_another_shape_takes_over(
             assert {o["class"] for o in message["objects"]} <= {"person", "vehicle"}
 
 
+@pytest.mark.long
 def test_the_password_that_was_mended_is_tried_at_once(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
 ) -> None:
@@ -284,6 +293,7 @@ def test_the_password_that_was_mended_is_tried_at_once(
         assert "wr0ng" not in str(bench_.reader.messages)
 
 
+@pytest.mark.long
 def test_a_file_that_has_ended_plays_again_when_it_is_changed(
     tmp_path: Path, bench: Callable[[dict[str, Any]], Bench]
 ) -> None:
@@ -301,6 +311,7 @@ def test_a_file_that_has_ended_plays_again_when_it_is_changed(
         assert bench_.daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_fifty_reloads_under_load(bench: Callable[[dict[str, Any]], Bench]) -> None:
     streams = {name: dict(TEST) for name in ("same", "other")}
     with bench(streams) as bench_:
@@ -324,6 +335,7 @@ def test_fifty_reloads_under_load(bench: Callable[[dict[str, Any]], Bench]) -> N
         assert not [m for m in added if m.get("replay")]
 
 
+@pytest.mark.long
 def test_a_hang_up_while_it_starts_is_served_after_the_start(tmp_path: Path) -> None:
     slow = make_number_model(tmp_path / "slow.onnx", burn=1500)
     running = Bench(tmp_path / "c.yaml", slow, {"a": {**TEST, "max_age_ms": None}})

@@ -15,7 +15,7 @@ from tests.support.number_model import make_number_model, number_of
 from tests.support.rtsp_server import Access, Mount, serve
 from tests.support.zmq_reader import Reader
 
-pytestmark = [pytest.mark.rtsp, pytest.mark.usefixtures("gstreamer")]
+pytestmark = [pytest.mark.rtsp, pytest.mark.usefixtures("gstreamer"), pytest.mark.slow]
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def model(tmp_path: Path) -> Path:
     return make_number_model(tmp_path / "number.onnx")
 
 
+@pytest.mark.long
 def test_four_cameras_and_a_file_in_one_daemon(tmp_path: Path, clip: Path, model: Path) -> None:
     mounts = [Mount(name, clip=str(clip)) for name in ("gate", "yard", "dock")]
     mounts.append(Mount("roof", codec="h265", clip=str(clip)))
@@ -113,6 +114,7 @@ def test_a_camera_that_is_down_comes_and_one_that_dies_comes_back(
                 assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_a_wrong_password_is_told_of_and_never_shown(tmp_path: Path, clip: Path, model: Path) -> None:
     secret = "p@ss:w/rd?#%41"
     with serve([Mount("gate", clip=str(clip))], Access("viewer", secret, "digest")) as server:

@@ -26,6 +26,7 @@ def imported(bench: Bench) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in lines}
 
 
+@pytest.mark.long
 def test_the_first_result_waits_for_nothing_that_only_others_need(tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx")
     streams = {"a": {"url": "test:?rate=25&size=128x64"}}
@@ -39,6 +40,7 @@ def test_the_first_result_waits_for_nothing_that_only_others_need(tmp_path: Path
         assert bench.daemon.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", ["streamd.service.config", "streamd.service.loading"])
 def test_the_types_of_the_configuration_read_no_sources(module: str) -> None:
     """Only the schema shows the texts below the keys; to find them, sources have to be read."""

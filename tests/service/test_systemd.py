@@ -96,11 +96,13 @@ def test_a_reload_may_take_as_long_as_there_is_progress(watched: bool) -> None:
         assert others == [one for one in (extended, feed) if one]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("usec", ["", "0", "-5", "abc", "1e6", "3.5", "٣٠", " 30", "9" * 5000])
 def test_a_watchdog_time_that_is_none(usec: str) -> None:
     assert not feeds({"WATCHDOG_USEC": usec})
 
 
+@pytest.mark.slow
 def test_a_watchdog_meant_for_another_process() -> None:
     assert feeds(WATCHED)
     assert feeds({**WATCHED, "WATCHDOG_PID": str(os.getpid())})

@@ -20,6 +20,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.notify_socket import NotifySocket, Told
 from tests.support.number_model import make_number_model
 
+pytestmark = pytest.mark.long
+
 LOST = {"url": "none.mp4"}
 
 

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import streamd
 from streamd.bus import wire
@@ -52,6 +53,7 @@ def kept(options: RuntimeOptions) -> Kept:
     return sink
 
 
+@pytest.mark.slow
 def test_the_same_objects_in_the_same_places() -> None:
     floats = kept(AS_FLOATS)
     from_bytes = kept(dataclasses.replace(AS_FLOATS, uint8_input=frozenset({"cpu"})))

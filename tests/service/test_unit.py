@@ -93,6 +93,7 @@ def test_the_unit_says_what_the_daemon_relies_on() -> None:
     assert settings(text, "OOMPolicy") == ["continue"]
 
 
+@pytest.mark.slow
 def test_install_writes_a_unit_that_systemd_takes(analyze: str, tmp_path: Path) -> None:
     config = tmp_path / "streamd.yaml"
     config.write_text(CONFIG)
@@ -127,6 +128,7 @@ def test_install_writes_a_template(analyze: str, tmp_path: Path) -> None:
     verify(analyze, tmp_path / "streamd@.service")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["a b.yaml", "100%.yaml", "$HOME.yaml", 'quo"te.yaml', "back\\slash.yaml", "é.yaml"]
 )

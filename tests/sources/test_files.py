@@ -19,6 +19,7 @@ from tests.support.clips import Clip, drawn, make, number_in
 from tests.support.readings import cut, grey, read, request
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "clip"),
     [
@@ -51,6 +52,7 @@ def test_every_picture_comes_once_in_order_with_its_time(tmp_path: Path, name: s
         assert read(path, threads=threads) == (list(range(clip.frames)), times, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("share", "threads"), [(0.3, 1), (0.6, 3), (0.8, 1)])
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.ts", "a.mjpeg", "first.mp4"])
 def test_a_cut_file_gives_what_it_has_and_says_where_it_ends(
@@ -89,6 +91,7 @@ def test_damage_in_the_middle_does_not_end_a_file(tmp_path: Path) -> None:
     assert numbers[-20:] == list(range(40, 60))
 
 
+@pytest.mark.slow
 def test_what_is_known_of_a_file(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", Clip(frames=50, sar=Fraction(4, 3)))
     with open_source(request(path, hardware=Hardware.CUDA), threading.Event()) as source:
@@ -104,6 +107,7 @@ def test_what_is_known_of_a_file(tmp_path: Path) -> None:
     assert abs(picture.received_us - picture.received_ns // 1000) > 0
 
 
+@pytest.mark.slow
 def test_a_later_start_leaves_out_what_lies_before(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", Clip(frames=50, b_frames=2))
     with open_source(request(path, start_s=1.0), threading.Event()) as source:
@@ -114,6 +118,7 @@ def test_a_later_start_leaves_out_what_lies_before(tmp_path: Path) -> None:
     assert "carry no time" in str(error)
 
 
+@pytest.mark.slow
 def test_one_of_several_video_streams(tmp_path: Path) -> None:
     path = make(tmp_path / "two.mkv", Clip(second_video=True, sound_s=1))
     assert read(path)[0] == list(range(30))
@@ -125,6 +130,7 @@ def test_one_of_several_video_streams(tmp_path: Path) -> None:
     assert "there are 2" in str(error)
 
 
+@pytest.mark.slow
 def test_the_best_of_several_video_streams_is_the_largest(tmp_path: Path) -> None:
     path = tmp_path / "small_first.mkv"
     with av.open(str(make(tmp_path / "two.mkv", Clip(second_video=True)))) as two, av.open(path, "w") as out:
@@ -137,6 +143,7 @@ def test_the_best_of_several_video_streams_is_the_largest(tmp_path: Path) -> Non
     assert read(path)[0] == list(range(30))
 
 
+@pytest.mark.slow
 def test_the_stop_flag_ends_reading(tmp_path: Path) -> None:
     stop, numbers = threading.Event(), []
     with open_source(request(make(tmp_path / "a.mp4")), stop) as source:
@@ -279,6 +286,7 @@ def test_unknown_schemes_are_refused_by_name() -> None:
     assert "ftp:" in str(error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi", "h264"])
 def test_random_damage_never_crashes(tmp_path: Path, suffix: str) -> None:
     path = make(tmp_path / f"a.{suffix}", Clip(frames=20, width=128, height=96))

@@ -128,6 +128,7 @@ def test_where_the_model_runs_on_no_gpu_none_is_asked(clip: Path, nvdec: Nvdec) 
     assert not nvdec.made
 
 
+@pytest.mark.slow
 @needs_no_gpu
 @pytest.mark.parametrize("reader", [Reader.OWN, Reader.LIBAV])
 def test_a_camera_is_decoded_on_the_processor_where_there_is_no_gpu(film: Film, reader: Reader) -> None:
@@ -148,6 +149,7 @@ def settled(nvdec: Nvdec) -> None:
         nvdec.device.decoding.pop(0)()
 
 
+@pytest.mark.slow
 def test_pictures_stay_on_the_gpu(clip: Path, nvdec: Nvdec) -> None:
     """With all that is known of them, in order, delayed pictures too; none is fetched unless somebody wants it."""
     with opened(on_gpu(clip)) as source, opened(SourceRequest(str(clip))) as plain:
@@ -204,6 +206,7 @@ def test_a_stream_that_the_gpu_does_not_take_begins_anew_on_the_processor(
     assert note.endswith("decoding on the CPU")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 1, 20, 40, FRAMES - 2])
 def test_pictures_that_are_refused_come_from_the_processor(clip: Path, nvdec: Nvdec, at: int) -> None:
     """From the very next one on while all packets are kept, later from the next keyframe on: each picture once."""
@@ -231,6 +234,7 @@ def test_pictures_that_are_refused_come_from_the_processor(clip: Path, nvdec: Nv
         assert at + 1 <= turned <= at + 24
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_lost_on_the_way_is_given_up_at_a_keyframe(tmp_path: Path, nvdec: Nvdec) -> None:
     nvdec.chosen = {"refuse_from": 40}
     path = make(tmp_path / "a.mp4", Clip(frames=120))

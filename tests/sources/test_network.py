@@ -50,6 +50,7 @@ def numbers(source: Source) -> list[int | None]:
     return [number_in(picture.planes[0]) for picture in source.pictures()]
 
 
+@pytest.mark.slow
 def test_a_file_over_http_ends_and_a_stream_does_not(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", Clip(container={"movflags": "faststart"}))
     make(tmp_path / "live.mkv", Clip(container={"live": "1"}))
@@ -88,6 +89,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_certificate_is_checked_unless_told_otherwise(tmp_path: Path, certificate: Path) -> None:
     make(tmp_path / "a.mp4", Clip(frames=3, container={"movflags": "faststart"}))
     with http(tmp_path, certificate) as base:
@@ -130,6 +132,7 @@ def test_what_libav_says_goes_to_whoever_asks_and_nowhere_else(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_importing_the_sources_loads_no_media_library() -> None:
     code = (
         "import sys, streamd.sources.inputs; sys.exit(bool({'av', 'cv2', 'onnxruntime'} & set(sys.modules)))"

@@ -21,6 +21,7 @@ SHORT = [
 ]
 
 
+@pytest.mark.long
 @needs_data
 @pytest.mark.parametrize("name", SHORT or ["none"])
 def test_real_clips_are_complete_and_come_whole(name: str) -> None:
@@ -45,6 +46,7 @@ def _sum(frame: av.VideoFrame) -> int:
     return int(np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : plane.width].sum())
 
 
+@pytest.mark.long
 @needs_data
 @pytest.mark.parametrize("share", [0.3, 0.9])
 @pytest.mark.parametrize("name", CLIPS)

@@ -16,6 +16,8 @@ from streamd.sources.probing import Authentication, probe
 from tests.support.clips import Clip, make, number_in
 from tests.support.rtsp_server import Access, Mount, Server, serve
 
+pytestmark = pytest.mark.slow
+
 USER, PASSWORD = "viewer", "p@s/s:w#o?r%d! é"
 
 
@@ -41,6 +43,7 @@ def failure(request: SourceRequest) -> SourceError:
     return caught.value
 
 
+@pytest.mark.long
 @pytest.mark.rtsp
 @pytest.mark.parametrize("transport", list(Transport))
 @pytest.mark.parametrize("mount", ["gate", "yard"])
@@ -63,6 +66,7 @@ def test_pictures_come_in_order_with_their_arrival(
     assert abs(pictures[-1].received_us / 1e6 - time.time()) < 60
 
 
+@pytest.mark.long
 @pytest.mark.rtsp
 def test_a_probe_measures_the_stream(server: Server, reader: Reader) -> None:
     found = probe(SourceRequest(server.url("gate"), reader=reader), threading.Event())
@@ -79,6 +83,7 @@ def test_a_path_that_is_not_there(server: Server, reader: Reader) -> None:
     assert failure(SourceRequest(server.url("nothing"), reader=reader)).reason is Reason.NOT_FOUND
 
 
+@pytest.mark.long
 @pytest.mark.rtsp
 @pytest.mark.parametrize("scheme", ["basic", "digest"])
 def test_passwords_with_every_kind_of_sign(gstreamer: None, scheme: str, reader: Reader) -> None:
@@ -149,6 +154,7 @@ def test_credentials_longer_than_libav_takes_are_refused_by_name() -> None:
     assert "127 bytes" in str(error)
 
 
+@pytest.mark.long
 @pytest.mark.rtsp
 def test_a_server_that_falls_silent_is_told_of_after_one_time_out(gstreamer: None, reader: Reader) -> None:
     """Nor does the picture that libav held back meanwhile pass for a new one."""

@@ -15,6 +15,8 @@ import pytest
 from tests.support.clips import Clip, make
 from tests.support.rtsp_camera import Camera, Faults, Login, Stream, Units, units_of
 
+pytestmark = pytest.mark.slow
+
 FAST = Stream(mtu=200, pace=False, loop=False, first_sequence=65_530, timestamp_offset=0, reports_s=None)
 
 
@@ -123,6 +125,7 @@ def test_markers(units: Units) -> None:
     assert [index for index, pair in enumerate(zip(right, odd, strict=True)) if pair[0] != pair[1]] == [4]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["ACCEPT", "OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PLAYING"])
 @pytest.mark.parametrize("fault", ["stall_at", "reset_at", "close_at"])
 def test_every_step_can_be_the_last(units: Units, step: str, fault: str) -> None:
@@ -198,6 +201,7 @@ def test_answers_are_as_odd_as_asked(units: Units, kind: str) -> None:
         assert right(*client.exchange("DESCRIBE"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["header", "line", "body", "body-no-length"])
 def test_an_answer_need_not_end(units: Units, kind: str) -> None:
     faults = Faults(endless={"DESCRIBE": kind}, drip_s=0)  # type: ignore[dict-item]
@@ -206,6 +210,7 @@ def test_an_answer_need_not_end(units: Units, kind: str) -> None:
         assert len(client.read(200_000)) == 200_000
 
 
+@pytest.mark.long
 def test_frames_are_broken_as_asked(units: Units) -> None:
     with (
         Camera(units, FAST, faults=Faults(frame_size=lambda _, right: right + 60_000)) as camera,
@@ -225,6 +230,7 @@ def test_frames_are_broken_as_asked(units: Units) -> None:
         assert len(client.read(10_000)) == 4 + 1002 // 2
 
 
+@pytest.mark.long
 def test_transports_are_refused_and_blocked(units: Units) -> None:
     for refused, transport in (
         ("tcp", "RTP/AVP/TCP;interleaved=0-1"),

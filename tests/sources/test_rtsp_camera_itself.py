@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tests.support.clips import Clip, make
 from tests.support.rtsp_camera import Camera, Dress, Faults, Login, Stream, units_of
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 50
 CODECS = {"h264": "libx264", "hevc": "libx265"}
 USER, PASSWORD = "viewer", "p@s/s:w#o?r%d! é"
@@ -43,6 +45,7 @@ def quick(**options: object) -> Stream:
     return Stream(rate=100, loop=False, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 @pytest.mark.parametrize("codec", list(CODECS))
 def test_libav_decodes_the_clip_bit_for_bit(clips: dict[str, Path], codec: str, transport: str) -> None:
@@ -81,6 +84,7 @@ GOOD = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", list(GOOD))
 def test_what_is_unusual_but_right_is_decoded_alike(clips: dict[str, Path], kind: str) -> None:
     stream, faults = GOOD[kind]

@@ -48,6 +48,7 @@ def test_pictures_carry_their_numbers(size: str) -> None:
         assert not picture.corrupt
 
 
+@pytest.mark.slow
 def test_the_pace_is_kept() -> None:
     started = time.monotonic()
     pictures, _ = read("test:?rate=100", 51)
@@ -75,6 +76,7 @@ def test_faults_come_when_they_are_due() -> None:
     assert all(jump == pytest.approx(0.01) for number, jump in enumerate(jumps) if number not in (9, 49))
 
 
+@pytest.mark.long
 def test_a_stall_and_a_burst() -> None:
     pictures, error = read("test:?rate=50&stall=0.2/1&burst=1.6/10&end=2")
     assert error is not None

@@ -118,6 +118,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Camera]:
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reader", [Reader.OWN, Reader.LIBAV])
 def test_a_camera_costs_its_keyframes_only_and_all_again_when_asked(camera: Camera, reader: Reader) -> None:
     request = SourceRequest(camera.url, reader=reader)
@@ -145,6 +146,7 @@ def test_a_camera_costs_its_keyframes_only_and_all_again_when_asked(camera: Came
     assert whole == [(whole[0] + step) % FRAMES for step in range(len(whole))]
 
 
+@pytest.mark.long
 def test_pictures_that_refer_to_what_was_left_out_are_not_trusted(tmp_path: Path) -> None:
     """Pictures that are shown before a keyframe and sent after it (an open group): the first ones after thinning."""
     options = {"x264-params": "open-gop=1:bframes=2:b-adapt=0:keyint=6:min-keyint=6:scenecut=0"}

@@ -22,6 +22,7 @@ def shots() -> list[tuple[np.ndarray, list[Truth]]]:
     return list(render_scene(SEED, 8, step=30))
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_pixels_and_truth(shots: list[tuple[np.ndarray, list[Truth]]]) -> None:
     scene = Scene(SEED)
     for index in (5, 2):  # in any order
@@ -30,6 +31,7 @@ def test_equal_seeds_give_equal_pixels_and_truth(shots: list[tuple[np.ndarray, l
         assert truth == shots[index][1]
 
 
+@pytest.mark.slow
 def test_other_seeds_give_other_streets(shots: list[tuple[np.ndarray, list[Truth]]]) -> None:
     other, _ = Scene(SEED + 1).at(0)
     assert np.mean(other != shots[0][0]) > 0.5
@@ -58,6 +60,7 @@ def test_truth_keeps_its_own_rules(shots: list[tuple[np.ndarray, list[Truth]]]) 
     assert seen == set(CLASSES)
 
 
+@pytest.mark.slow
 def test_objects_move_smoothly_and_keep_their_id() -> None:
     frames = [truths for _, truths in render_scene(SEED, 6)]
     for before, after in pairwise(frames):
@@ -95,6 +98,7 @@ def test_what_stands_in_front_hides_what_is_behind() -> None:
     assert lay_over(frame, owner, draw_person(person, (-300.0, 250.0), 40.0, 0.0, 1.0), 3) is None
 
 
+@pytest.mark.slow
 def test_a_clip_is_the_same_bytes_again_and_decodes_to_its_frames(
     tmp_path: Path, shots: list[tuple[np.ndarray, list[Truth]]]
 ) -> None:
@@ -125,6 +129,7 @@ def test_truth_file_can_be_read_back(tmp_path: Path, shots: list[tuple[np.ndarra
     }
 
 
+@pytest.mark.long
 def test_the_shipped_clip_is_what_the_seed_gives() -> None:
     decoded = list(read_clip(ASSETS / "demo.mp4"))
     assert len(decoded) == shipped.FRAMES

@@ -31,6 +31,8 @@ from tools.gpu_report.measure import Bench, NotMeasuredError
 from tools.graphs.detectors import Form, yolov10n
 from tools.graphs.planted import Planted
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ROWS = [
     "own time for a frame",
@@ -82,6 +84,7 @@ def table_of(out: Path, *command: str) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+@pytest.mark.long
 def test_every_row_says_what_it_measured_or_why_not(tmp_path: Path) -> None:
     found = table_of(tmp_path / "report.md", "-m", "tools.gpu_report")
     assert list(found) == ROWS
@@ -101,6 +104,7 @@ def test_every_row_says_what_it_measured_or_why_not(tmp_path: Path) -> None:
     assert [len(found[what]) for what in ("latency, batch 1", "batch buckets", "decoding")] == [2, 2, 2]
 
 
+@pytest.mark.long
 def test_a_bare_machine_measures_all_that_needs_no_decoder(tmp_path: Path) -> None:
     found = table_of(tmp_path / "report.md", "-c", BARE)
     assert list(found) == ROWS
@@ -121,6 +125,7 @@ def test_the_largest_difference_is_found_wherever_it_is() -> None:
     assert difference(wanted, got) == (2, 0.25)
 
 
+@pytest.mark.long
 def test_the_rows_of_a_gpu_say_what_they_should_over_a_pretended_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from tools.graphs.noop import noop
 from tools.graphs.planted import Planted
 from tools.make_graphs import MAKERS, main
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"height": 96, "width": 160}
 CPU = RuntimeOptions(("cpu",), True, "fp32", 0, Path(), 4, cpu_batch_limit=4)
 
@@ -80,6 +82,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
     assert make(Form(**SMALL, seed=6)).SerializeToString() != first
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(
     ("name", "planted"),

@@ -182,7 +182,7 @@ def test_what_grows_is_found() -> None:
     assert [limit.holds for limit in steady(rows(0, 4, 10), 4)] == [False, True, False]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_short_soak_runs_to_its_verdict(tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "tools.soak", "--minutes", "0.5", "--cameras", "3", "--flapping", "1"),

@@ -23,6 +23,8 @@ from tests.support.rtp_packets import sender_report
 from tests.support.rtsp_camera import Camera, Stream, Units, units_of
 from tests.support.rtsp_server import Mount, serve
 
+pytestmark = pytest.mark.slow
+
 RATE = 100
 NEAR_US = 5_000
 _SINCE_1900_S = 2_208_988_800
@@ -56,6 +58,7 @@ def _began_us(camera: Camera) -> float:
     return wall_us + min(row.sent_ns / 1000 - row.number * 1e6 / RATE for row in camera.sent)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.UDP])
 @pytest.mark.parametrize("offset_s", [0.0, 3600.0, -86_400.5])
 def test_the_time_is_the_camera_s(units: Units, transport: Transport, offset_s: float) -> None:
@@ -91,6 +94,7 @@ def test_before_the_first_report_there_is_none(units: Units) -> None:
     assert known.index(True) == pytest.approx(0.2 * RATE, abs=3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jump_s", [0.5, -2.0, 3600.0])
 def test_a_clock_that_is_set_is_followed(units: Units, jump_s: float) -> None:
     with Camera(units, Stream(rate=RATE, reports_s=0.05, clock_jump=(20, jump_s))) as camera:
@@ -151,6 +155,7 @@ def test_the_time_of_a_timestamp_across_its_wraps(start: int, early: bool) -> No
             )
 
 
+@pytest.mark.long
 @pytest.mark.rtsp
 @pytest.mark.usefixtures("gstreamer")
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.UDP])
@@ -173,6 +178,7 @@ def test_gstreamer_s_clock(clip: Path, transport: Transport) -> None:
     assert steps == pytest.approx([20_000] * len(steps), abs=NEAR_US)
 
 
+@pytest.mark.long
 def test_the_daemon_s_results_tell_the_camera_s_time(tmp_path: Path, units: Units) -> None:
     model = make_number_model(tmp_path / "number.onnx")
     with (

@@ -97,6 +97,7 @@ def _with_login(url: str, login: str) -> str:
     return url.replace("://", f"://{login}@", 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("user", "password"), CREDENTIALS)
 def test_what_is_allowed_is_told_right(units: Units, scheme: str, user: str, password: str) -> None:
@@ -223,6 +224,7 @@ def test_neither_request_nor_target_shows_the_password(user: str, password: str)
         assert _LAST not in shown
 
 
+@pytest.mark.long
 def test_the_daemon_never_shows_a_password(tmp_path: Path, units: Units) -> None:
     logins = {
         "basic": ("viewer", _marked('p@ss:w/rd?#%41 "')),

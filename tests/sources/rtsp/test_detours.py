@@ -26,6 +26,7 @@ from tests.support.rtsp_reading import fault_of, read_all, request_of
 # -- redirects -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["DESCRIBE", "SETUP"])
 @pytest.mark.parametrize("folded", [False, True])
 def test_a_redirect_is_followed(film: Film, method: str, folded: bool) -> None:
@@ -187,12 +188,14 @@ def test_a_certificate_of_yesteryear(film: Film, certified: Callable[..., Pair],
         right(read_all(camera.url, tls=Tls(verify=False)), film)
 
 
+@pytest.mark.slow
 def test_encryption_where_there_is_none(film: Film) -> None:
     with Camera(film.units, FAST) as camera:
         fault = one_line(fault_of(camera.url.replace("rtsp:", "rtsps:")))
     assert fault.reason in (Reason.TLS, Reason.TIMEOUT)
 
 
+@pytest.mark.long
 def test_encrypted_streams_stall_and_end(film: Film, certified: Callable[..., Pair]) -> None:
     pair = certified("stalling", "-days", "2", *OURS)
     trusted = Tls(ca=str(pair[0]))

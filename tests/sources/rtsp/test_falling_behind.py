@@ -24,6 +24,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Camera]:
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.UDP])
 def test_old_pictures_are_left_out_and_counted(camera: Camera, transport: Transport) -> None:
     request = SourceRequest(camera.url, reader=Reader.OWN, transport=transport)
@@ -43,6 +44,7 @@ def test_old_pictures_are_left_out_and_counted(camera: Camera, transport: Transp
     assert max(ages) < 3
 
 
+@pytest.mark.long
 def test_where_nothing_may_be_left_out_the_reader_waits(camera: Camera) -> None:
     request = SourceRequest(camera.url, reader=Reader.OWN, transport=Transport.TCP, every=True)
     with open_source(request, threading.Event()) as source:

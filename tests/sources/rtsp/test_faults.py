@@ -30,9 +30,12 @@ from tests.support.rtsp_film import (
 )
 from tests.support.rtsp_reading import fault_of, read_all, request_of
 
+pytestmark = pytest.mark.slow
+
 # -- the connection ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["ACCEPT", "OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PLAYING"])
 @pytest.mark.parametrize("kind", ["stall_at", "reset_at", "close_at"])
 @pytest.mark.parametrize("transport", [TCP, UDP])
@@ -63,6 +66,7 @@ def test_nobody_listens() -> None:
     assert one_line(fault_of("rtsp://viewer:secret@a\0b/")).reason is Reason.UNREACHABLE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
@@ -91,6 +95,7 @@ def test_an_answer_without_end(film: Film, kind: str, drip_s: float) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "challenge",
     [b"Digest " + b"a" * 60_000, b"x" + b" " * 60_000 + b"y", b"Basic " * 10_000, b'"Basic' * 9_000],
@@ -130,6 +135,7 @@ STATUS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["DESCRIBE", "SETUP", "PLAY"])
 @pytest.mark.parametrize("transport", [TCP, UDP])
 def test_refusals(film: Film, method: str, transport: Transport) -> None:

@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 RATES = (30, 10)
 
 
+@pytest.mark.long
 def test_a_picture_is_in_hand_before_the_next_one_begins() -> None:
     """The median delay is at least half a frame interval below libav's, in the same run."""
     races = {

@@ -23,6 +23,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model, number_of
 from tests.support.rtsp_camera import Camera, Faults, Sent, Stream, Units, units_of
 
+pytestmark = pytest.mark.slow
+
 MTU = 100
 _CLOCK = 90_000
 _CODECS = {"h264": "libx264", "hevc": "libx265"}
@@ -143,6 +145,7 @@ WAYS: dict[str, Callable[[range], Sequence[int]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("codec", list(_CODECS))
 @pytest.mark.parametrize("way", list(WAYS))
 @pytest.mark.parametrize("unit", [5, 11, 12, 23])
@@ -205,6 +208,7 @@ def test_without_its_parameter_sets_a_keyframe_is_not_trusted(film: Films, codec
         assert trusted(seen) == set(range(12)) | set(range(24, 36))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("codec", list(_CODECS))
 @pytest.mark.parametrize("way", list(WAYS))
 @pytest.mark.parametrize("unit", range(12, 24, 3))
@@ -219,6 +223,7 @@ def test_pictures_that_are_shown_out_of_order(film: Films, codec: str, way: str,
     assert not good & {numbers.shown[index] for index in range(unit, 24)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("codec", list(_CODECS))
 @pytest.mark.parametrize("way", ["whole", "middle"])
 @pytest.mark.parametrize("back", [1, 3, 5, 8])
@@ -237,6 +242,7 @@ def test_open_groups_of_pictures(film: Films, codec: str, way: str, back: int) -
     assert good >= set(range(numbers.shown[recovery], len(numbers.units)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("codec", "b_frames", "transport"),
     [
@@ -346,11 +352,12 @@ def _stays_sound(tmp_path: Path, numbers: Film, rate: int, seconds: float) -> No
     assert "'corrupt'" in str(dropped)
 
 
+@pytest.mark.long
 def test_the_daemon_publishes_nothing_from_a_damaged_picture(tmp_path: Path, film: Films) -> None:
     _stays_sound(tmp_path, film(closed("h264", 300)), rate=200, seconds=3)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("codec", list(_CODECS))
 def test_the_daemon_publishes_nothing_from_a_damaged_picture_for_a_minute(
     tmp_path: Path, film: Films, codec: str

@@ -32,6 +32,8 @@ from tests.support.clips import Clip, make
 from tests.support.rtsp_camera import Camera, Faults, Stream, units_of
 from tests.support.rtsp_reading import pixels, read_all, recorded, request_of, scripted
 
+pytestmark = pytest.mark.slow
+
 CONNECTIONS = 500
 READERS = 16
 GROWTH = 150 * 1024 * 1024
@@ -153,6 +155,7 @@ def cut(chance: random.Random, stream: bytes, most: int) -> Iterator[bytes]:
         at += size
 
 
+@pytest.mark.long
 def test_broken_streams_are_cut_all_the_same(recording: Recording) -> None:
     with bounded(30):
         for seed in range(500):
@@ -245,6 +248,7 @@ class Played:
         self._packets.clear()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("udp", [False, True])
 def test_broken_pictures(recording: Recording, udp: bool) -> None:
     track = description.read(recording.sdp).videos[0]
@@ -274,6 +278,7 @@ def _pictures(recording: Recording, chance: random.Random, packets: list[bytes],
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("udp", [False, True])
 def test_a_picture_that_is_not_called_corrupt_is_right(recording: Recording, udp: bool) -> None:
     good = {pixels(picture) for picture in _pictures(recording, random.Random(0), list(recording.rtp), udp)}
@@ -306,6 +311,7 @@ def _conversations(recording: Recording, seeds: range) -> list[list[bytes]]:
     return talks
 
 
+@pytest.mark.long
 def test_broken_conversations(recording: Recording) -> None:
     talks = _conversations(recording, range(CONNECTIONS // 2))
     told: list[str] = []

@@ -15,7 +15,7 @@ from tests.support.clips import Clip, make
 from tests.support.rtsp_camera import Camera, Stream, units_of
 from tests.support.rtsp_server import Mount, serve
 
-pytestmark = [pytest.mark.rtsp, pytest.mark.usefixtures("gstreamer")]
+pytestmark = [pytest.mark.rtsp, pytest.mark.usefixtures("gstreamer"), pytest.mark.long]
 
 _MOST = 120
 _ENOUGH = 30

@@ -22,6 +22,8 @@ from tests.support.clips import Clip, make
 from tests.support.rtsp_camera import Camera, Faults, Stream, Units, units_of
 from tests.support.rtsp_reading import request_of
 
+pytestmark = pytest.mark.slow
+
 EACH = 8
 AT_ONCE = 4
 """States that are tried at the same time."""
@@ -243,6 +245,7 @@ def _stop_all(name: str, units: Units) -> tuple[str, list[Reading], list[float]]
     return name, readings, took
 
 
+@pytest.mark.long
 def test_a_stop_ends_every_wait(units: Units, slow_names: threading.Event) -> None:
     with nothing_left(slow_names):
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -270,6 +273,7 @@ def test_a_stop_before_the_beginning(units: Units, slow_names: threading.Event) 
         assert caught.value.reason is Reason.OPERATOR
 
 
+@pytest.mark.long
 def test_faults_leave_nothing_behind(units: Units, slow_names: threading.Event) -> None:
     """Not even while the fault is kept."""
     faults = []

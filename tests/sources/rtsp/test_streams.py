@@ -23,9 +23,12 @@ from tests.support.rtsp_film import (
 )
 from tests.support.rtsp_reading import read_all, recorded, scripted
 
+pytestmark = pytest.mark.slow
+
 # -- packets -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("marker", ["none", "all"])
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 @pytest.mark.parametrize("transport", [TCP, UDP])
@@ -50,6 +53,7 @@ def test_markers_that_are_wrong_now_and_then(films: dict[str, Film], codec: str,
     trusted_are_right(seen, film)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", [TCP, UDP])
 @pytest.mark.parametrize(
     "faults",
@@ -118,6 +122,7 @@ def test_a_server_that_takes_leave(film: Film, method: str) -> None:
     assert method in str(fault)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("login", [None, Login("viewer", "secret", stale_after=2)])
 def test_the_session_is_kept_alive(film: Film, login: Login | None) -> None:
     # Twice as long as the session would last, which is long enough for a machine that stands still for a second.
