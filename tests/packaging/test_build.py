@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_wheel_holds_what_runs_need(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -44,7 +44,7 @@ def test_the_wheel_holds_what_runs_need(wheel: Path) -> None:
     assert "License-Expression: Apache-2.0" in metadata
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_wheel_that_lacks_a_file_or_has_one_too_many_is_refused(wheel: Path, tmp_path: Path) -> None:
     for change, problem in (("lacks", "missing: streamd/py.typed"), ("extra", "not of the package: tests/")):
         other = tmp_path / change / wheel.name
@@ -59,7 +59,7 @@ def test_a_wheel_that_lacks_a_file_or_has_one_too_many_is_refused(wheel: Path, t
             build.verify_wheel(other)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_an_empty_environment_runs_the_demo_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
