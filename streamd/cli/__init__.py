@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from streamd.cli import bench, build, check, demo, detect, inspect, keys, probe, run, service, tail
+from streamd.cli import bench, build, check, demo, detect, doctor, inspect, keys, probe, run, service, tail
 from streamd.core.errors import StreamdError
 
 # Plain help: typer's rich help would triple the time of `streamd --help`.
@@ -34,6 +34,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "probe": probe.probe,
     "tail": tail.tail,
     "bench": bench.bench,
+    "doctor": doctor.doctor,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
