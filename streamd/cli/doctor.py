@@ -30,8 +30,8 @@ def doctor(
 ) -> None:
     """Check this machine, and say what mends what is missing or wrong. Changes nothing, leaves no files.
 
-    Providers and decoders are tried, in a process of their own. Run it as the user that runs streamd. Ends with 1 when
-    streamd, or with -c this configuration, cannot run here, with 2 when the file must be changed.
+    Providers and decoders are tried, in a process of their own. Run it as the user that runs streamd. Ends with 1
+    when streamd, or with -c this configuration, cannot run here, with 2 when the file must be changed.
 
     Example: streamd doctor -c /etc/streamd/streamd.yaml
     """

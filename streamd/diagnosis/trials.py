@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib import resources
 
@@ -64,14 +65,21 @@ class Provider:
             return Item(name=title, state="wrong", found=found, exit_code=code)
         except (StreamdError, TrialError, OSError) as error:
             found = str(error).partition("; runtime.fallback")[0].removeprefix(f"{self.name} ")
+            found, fix = _cure(found, fix)
             lacks: State = "missing" if "is missing" in found else "wrong"
-            return Item(name=title, state=lacks, found=found, fix=_fix(fix, found), exit_code=code)
+            return Item(name=title, state=lacks, found=found, fix=fix, exit_code=code)
         return Item(name=title, state="ok", found=f"runs, {trial.warm_ms:.2f} ms for a tiny model")
 
 
-def _fix(fix: str, found: str) -> str:
-    """A driver's fault is not mended by pip."""
-    return fix if "libcuda" not in found and "driver" not in found.lower() else f"# see {DRIVER}"
+def _cure(found: str, fix: str) -> tuple[str, str]:
+    """What is wrong, and what mends that: a message may end with it, in brackets. A driver is not mended by pip."""
+    split = re.fullmatch(r"(.*) \((.*)\)", found)
+    if split is not None and "error" not in split[2]:
+        found = split[1]
+        fix = fix if split[2].startswith("pip ") else f"# {split[2]}"
+    elif "driver" in found.lower():
+        fix = f"# see {DRIVER}, above"
+    return found.removeprefix("does not run here: "), fix
 
 
 def _wanted(case: Case) -> tuple[str, ...]:

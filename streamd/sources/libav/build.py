@@ -13,10 +13,15 @@ def version() -> str:
     return str(found) if found else f"libavcodec {_number('libavcodec')}"
 
 
+def pyav() -> str:
+    """PyAV's own version."""
+    return str(av.__version__)
+
+
 def versions() -> str:
     """`8.1.2 (PyAV 18.1.0; libavcodec 62.28.102, ...)`."""
     parts = ", ".join(f"{name} {_number(name)}" for name in _SHOWN)
-    return f"{version()} (PyAV {av.__version__}; {parts})"
+    return f"{version()} (PyAV {pyav()}; {parts})"
 
 
 def _number(library: str) -> str:
