@@ -102,7 +102,7 @@ def _cure(line: str, width: int) -> Iterator[str]:
 def _wrapped(text: str, width: int) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
 
 
 def _painted(state: str, text: str) -> str:

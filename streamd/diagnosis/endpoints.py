@@ -130,7 +130,7 @@ def _ipc(case: Case, key: str, path: Path) -> Item:
             return Item(name=key, state="ok", found=f"{folder} is made when systemd starts the service")
         fix = f"install -d -o {quote(_user())} {quote(str(folder))}"
         return Item(name=key, state="missing", found=f"there is no folder {folder}", fix=fix, exit_code=1)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         fix = f"chown {quote(_user())} {quote(str(folder))}"
         found = f"{_user()} may not write into {folder}"
         return Item(name=key, state="wrong", found=found, fix=fix, exit_code=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def examine(
 def main() -> None:
     """The child."""
     sys.excepthook = _tell_briefly
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what crashes here leaves no file either
     child.begin()
     order = json.load(sys.stdin)
     case = Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ def cache(case: Case) -> Iterator[Item]:
     if problem is not None:
         there, why = problem
         fix = f"chown {os.geteuid()} {quote(str(there))}\n# or name another folder: runtime.cache_dir"
+        if "look into" in why:
+            fix = f"# let this user into {there}, or name another folder: runtime.cache_dir"
         if "ead-only" in why:
             fix = "# name another folder (runtime.cache_dir); under systemd add ReadWritePaths="
         found = f"{folder}: {why}"
@@ -62,18 +65,28 @@ def _nearest(folder: Path) -> Path:
 
 
 def _unwritable(folder: Path) -> tuple[Path, str] | None:
-    """Where no file can be made, and why; None when one can. A file without a name is made, so none is left."""
+    """Where nothing can be made, and why; None when something can. What is made to try has no name, or is gone."""
     place = _nearest(folder)
     if not place.is_dir():
         return place, f"{place} is no folder"
+    if not os.access(place, os.X_OK, effective_ids=True):
+        return place, f"this user may not look into {place}"
     try:
-        os.close(os.open(place, os.O_TMPFILE | os.O_WRONLY, 0o600))
+        _make_something(place)
     except PermissionError:
         return place, f"this user may not write into {place}"
-    except (IsADirectoryError, NotImplementedError):
-        pass  # a kernel, or (below) a file system, that knows no such file
     except OSError as error:
-        if os.access(place, os.W_OK | os.X_OK):
-            return None
         return place, f"{place} cannot be written: {error.strerror}"
-    return None if os.access(place, os.W_OK | os.X_OK) else (place, f"this user may not write into {place}")
+    return None
+
+
+def _make_something(place: Path) -> None:
+    try:
+        os.close(os.open(place, os.O_TMPFILE | os.O_WRONLY, 0o600))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+            raise
+        # A file system, or a kernel, that knows no files without a name.
+        trial = place / f".streamd-doctor-{os.getpid()}"
+        trial.mkdir()
+        trial.rmdir()

@@ -73,7 +73,7 @@ class Provider:
 
 def _cure(found: str, fix: str) -> tuple[str, str]:
     """What is wrong, and what mends that: a message may end with it, in brackets. A driver is not mended by pip."""
-    split = re.fullmatch(r"(.*) \((.*)\)", found)
+    split = re.fullmatch(r"(.*?) \((.*)\)", found)
     if split is not None and "error" not in split[2]:
         found = split[1]
         fix = fix if split[2].startswith("pip ") else f"# {split[2]}"
