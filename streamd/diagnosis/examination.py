@@ -75,10 +75,13 @@ def main() -> None:
     child.begin()
     order = json.load(sys.stdin)
     case = Case(
-        os.environ,  # it is handed to every check, and names credentials and caches
+        dict(os.environ),  # it is handed to every check, and names credentials and caches
         Path(order["path"]) if order["path"] else None,
         Path(order["scratch"]) if order["scratch"] else None,
     )
+    if order["scratch"]:
+        # Where libraries keep what nobody asked for: ONNX Runtime writes an id and a database when it is imported.
+        os.environ["XDG_CACHE_HOME"] = order["scratch"]
     case.found = {item.name: item for item in msgspec.convert(order["found"], list[Item])}
     checks: Sequence[Check] = import_module(order["table"]).CHECKS
     for number, check in enumerate(checks[order["first"] :], order["first"]):
