@@ -69,7 +69,7 @@ def doctor(
 
 def _tell(check: Check) -> None:
     """What may take long is said beforehand, to who sits there."""
-    if check.limit_s > _LONG_S and sys.stderr.isatty() and sys.stdout.isatty():
+    if check.limit_s > _LONG_S and sys.stderr.isatty() and _coloured():
         print(f"\r{check.name} ...\x1b[K\r", end="", file=sys.stderr, flush=True)
 
 
@@ -88,7 +88,8 @@ def _show(state: str, name: str, found: str, fix: str) -> None:
     for line in fix.splitlines():
         for part in _cure(printable(line), _WIDTH - _STATE):
             print(" " * _STATE + part)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _cure(line: str, width: int) -> Iterator[str]:
@@ -113,4 +114,9 @@ def _painted(state: str, text: str) -> str:
 
 def _coloured() -> bool:
     # https://no-color.org: any value but an empty one
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )

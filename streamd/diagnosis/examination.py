@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from streamd.core import child
-from streamd.core.text import printable
+from streamd.core.text import printable, utf8
 from streamd.core.timing import Deadline
 from streamd.diagnosis.case import Case
 from streamd.diagnosis.finding import Check, Item
@@ -45,6 +45,9 @@ def examine(
     process behind but one that the kernel does not let go, and no file.
     """
     checks: Sequence[Check] = import_module(table).CHECKS
+    if path is not None:
+        with contextlib.suppress(OSError):  # the current folder may be gone
+            path = path.absolute()
     found: list[Item] = []
     at = 0
     with contextlib.ExitStack() as stack:
@@ -57,7 +60,7 @@ def examine(
             order = {
                 "table": table,
                 "first": at,
-                "path": None if path is None else str(path.absolute()),
+                "path": None if path is None else str(path),
                 "scratch": scratch,
                 "found": msgspec.to_builtins(found),
             }
@@ -128,7 +131,8 @@ class _Attempt:
                 elif "begun" in answer:
                     self._begin(answer["begun"], answer["needed"])
                 elif "item" in answer:
-                    yield msgspec.convert(answer["item"], Item)
+                    item = msgspec.convert(answer["item"], Item)
+                    yield msgspec.structs.replace(item, found=utf8(item.found), fix=utf8(item.fix))
                 else:
                     return
             yield self._end(process)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from streamd.core.text import utf8
+
 if TYPE_CHECKING:
     from streamd.diagnosis.case import Case
 
@@ -63,7 +65,9 @@ class Check:
 def report_of(version: str, config: str | None, items: list[Item]) -> Report:
     """The items with the exit code that they come to."""
     worst = max((item.exit_code for item in items), default=0)
-    return Report(version=version, config=UNSET if config is None else config, exit_code=worst, items=items)
+    return Report(
+        version=version, config=UNSET if config is None else utf8(config), exit_code=worst, items=items
+    )
 
 
 encode = msgspec.json.Encoder().encode

@@ -12,17 +12,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
+import typer
 
 from streamd import __version__
 from streamd.bus.wire import schema
-from streamd.cli.doctor import _show
-from streamd.diagnosis.finding import Report
+from streamd.cli.doctor import _show, doctor
+from streamd.diagnosis import examination
+from streamd.diagnosis.finding import Item, Report
 from streamd.diagnosis.table import CHECKS
 from tests.diagnosis.test_configured import free_port, taken
 from tests.support.command import run_inline, start
@@ -171,6 +174,37 @@ def test_a_reader_that_has_gone_is_no_failure() -> None:
         assert process.wait(60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_odd_names_closed_outputs_and_a_folder_that_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a table of one check: what is looked at here is what goes out."""
+    monkeypatch.setattr(examination, "examine", lambda *_, **__: _one())
+    odd = os.fsdecode(b"/none/\xff.yaml")
+    result = run_inline("doctor", "--json", "-c", odd)
+    report = json.loads(result.stdout)
+    assert (result.returncode, report["config"]) == (1, "/none/?.yaml")
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdout", None)
+        with pytest.raises(typer.Exit):
+            doctor(None, json=False)
+
+
+def _one() -> Generator[Item]:
+    yield Item(name="one", state="wrong", found="", exit_code=1)
+
+
+def test_a_configuration_with_an_odd_name_from_a_folder_that_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    first = next(iter(examination.examine(Path(os.fsdecode(b"\xff.yaml")))))
+    assert (first.name, first.state, first.exit_code) == ("configuration", "missing", 1)
+    first.found.encode()
 
 
 def test_each_check_has_a_limit_and_a_name_of_its_own() -> None:
