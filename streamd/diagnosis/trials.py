@@ -12,6 +12,7 @@ from streamd.diagnosis.nvidia import DRIVER, has_gpu, why_not
 from streamd.diagnosis.packages import pip
 
 PROVIDERS = ("tensorrt", "cuda", "cpu")
+_GPU_FIX = "# see docs/TROUBLESHOOTING.md: The GPU is not used"
 
 
 class Provider:
@@ -49,7 +50,7 @@ class Provider:
             found = "cannot be tried: there is no folder for temporary files"
             fix = "# make room in /tmp, or name another folder with TMPDIR"
             return Item(name=title, state="wrong", found=found, fix=fix)
-        fix = f'{pip()} install "streamd[tensorrt]"' if self.name != "cpu" else ""
+        fix = f"{pip()} install --force-reinstall --no-deps onnxruntime-gpu"
         try:
             from streamd.core.errors import StreamdError
             from streamd.models.trial import TrialError, try_provider
@@ -62,10 +63,10 @@ class Provider:
             )
         except (ImportError, AttributeError) as error:
             found = f"cannot be tried: {' '.join(str(error).split())[:160]}"
-            return Item(name=title, state="wrong", found=found, exit_code=code)
+            return Item(name=title, state="wrong", found=found, fix=fix, exit_code=code)
         except (StreamdError, TrialError, OSError) as error:
             found = str(error).partition("; runtime.fallback")[0].removeprefix(f"{self.name} ")
-            found, fix = _cure(found, fix)
+            found, fix = _cure(found, fix if self.name == "cpu" else _GPU_FIX)
             lacks: State = "missing" if "is missing" in found else "wrong"
             return Item(name=title, state=lacks, found=found, fix=fix, exit_code=code)
         return Item(name=title, state="ok", found=f"runs, {trial.warm_ms:.2f} ms for a tiny model")
@@ -76,7 +77,7 @@ def _cure(found: str, fix: str) -> tuple[str, str]:
     split = re.fullmatch(r"(.*?) \((.*)\)", found)
     if split is not None and "error" not in split[2]:
         found = split[1]
-        fix = fix if split[2].startswith("pip ") else f"# {split[2]}"
+        fix = split[2].replace("pip", pip(), 1) if split[2].startswith("pip ") else f"# {split[2]}"
     elif "driver" in found.lower():
         fix = f"# see {DRIVER}, above"
     return found.removeprefix("does not run here: "), fix

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from streamd.diagnosis import nvidia, trials
+from streamd.diagnosis import nvidia, packages, trials
 from streamd.diagnosis.case import Case
+from streamd.diagnosis.examination import examine
 from streamd.diagnosis.finding import Item
 from streamd.models import gpu, libraries
 from streamd.models.gpu import DriverError, Gpu
 from streamd.models.libraries import Library, LibraryError
 from tests.diagnosis.test_machine import only, write
+from tests.models.test_session import has_gpu
 
 CARD = Gpu("a card", "8.9", 60, 8 << 30, "580.1", 13000)
 WITH_GPU = {"GPU 0": Item(name="GPU 0", state="ok", found="a card")}
@@ -129,9 +131,24 @@ def test_libraries_that_fit_tell_their_version() -> None:
     assert (item.state, item.found) == ("ok", "13.0, fits onnxruntime")
 
 
+def test_a_library_that_a_provider_lacks_has_its_command() -> None:
+    found, fix = trials._cure(
+        'does not run here: libcudnn.so.9 is missing (pip install "streamd[tensorrt]")', ""
+    )
+    assert found == "libcudnn.so.9 is missing"
+    assert fix == f'{packages.pip()} install "streamd[tensorrt]"'
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="gpu: no NVIDIA GPU here")
+def test_a_gpu_is_found_and_runs() -> None:
+    found = {item.name: item for item in examine(None)}
+    for name in ("NVIDIA driver", "GPU 0", "CUDA", "cuDNN", "provider cuda"):
+        assert found[name].state == "ok", found[name]
+
+
+@pytest.mark.skipif(has_gpu(), reason="gpu: there is one here")
 def test_the_gpu_providers_do_not_run_here(tmp_path: Path) -> None:
-    if nvidia.has_gpu(Case({}, found={item.name: item for item in nvidia.driver(Case({}))})):
-        pytest.skip("gpu: this machine has one")
     case = Case({}, scratch=tmp_path)
     assert only(trials.Provider("cuda")(case)).state == "unused"
     case.found = dict(WITH_GPU)
