@@ -9,6 +9,7 @@ pipeline  the frame's path: slots, rings, ledger, decoder, worker, outbox
 bus       the messages, the publisher, the client
 service   config, streams, daemon, offline runs
 benchmark what a box can do, measured on all of the above
+diagnosis what a machine has and lacks
 cli       one file per verb; the only place that prints
 
 `import streamd` loads none of the heavy libraries; `streamd.subscribe` and `streamd.pictures` load pyzmq when first

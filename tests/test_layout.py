@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "streamd"
-GROUPS = ["core", "sources", "models", "pipeline", "bus", "service", "benchmark", "cli"]
+GROUPS = ["core", "sources", "models", "pipeline", "bus", "service", "benchmark", "diagnosis", "cli"]
 # Where each foreign library may be imported: a file, or a package (ending in /).
 HOMES = {
     "av": [
@@ -30,11 +30,11 @@ HOMES = {
         # The loop that is compared with may share nothing with the path, so it has libraries of its own.
         "benchmark/usual.py",
     ],
-    "onnx": ["models/graph.py", "models/prologue.py", "models/letterbox_graph.py"],
+    "onnx": ["models/graph.py", "models/prologue.py", "models/letterbox_graph.py", "models/trial.py"],
     "google": ["models/graph.py", "models/prologue.py"],  # protobuf's errors, which onnx lets through
     "onnxruntime": ["models/creation.py", "benchmark/usual.py"],
     "zmq": ["bus/"],
-    "msgspec": ["bus/", "service/", "benchmark/"],
+    "msgspec": ["bus/", "service/", "benchmark/", "diagnosis/"],
     "yaml": ["service/document.py"],
     "pydantic": ["service/"],
     "pydantic_core": ["service/"],

@@ -53,6 +53,12 @@ class Endpoint:
             self._open_to_group(path)
         return socket_.getsockopt_string(zmq.LAST_ENDPOINT)
 
+    def try_out(self) -> None:
+        """Bind a socket of its own for a moment, and nothing is left of it. Raises OutputError as `open` does."""
+        with zmq.Context() as context, context.socket(zmq.XPUB) as socket_:
+            self.open(socket_)
+            self.unlink()
+
     def unlink(self) -> None:
         """Remove the socket's file, if it has one; for whoever bound it."""
         path = self._path()

@@ -150,7 +150,11 @@ encode = msgspec.json.Encoder().encode
 
 def schema_of(name: str) -> dict[str, Any]:
     """The JSON Schema of one of `MESSAGES`."""
-    message = MESSAGES[name]
+    return schema(MESSAGES[name])
+
+
+def schema(message: type[Struct]) -> dict[str, Any]:
+    """The JSON Schema of a message, or of anything else that is written as JSON."""
     (_, components) = msgspec.json.schema_components([message], ref_template="#/$defs/{name}")
     top = dict(components.pop(message.__name__))
     return {

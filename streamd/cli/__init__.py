@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from streamd.cli import bench, build, check, demo, detect, inspect, keys, probe, run, service, tail
+from streamd.cli import bench, build, check, demo, detect, doctor, inspect, keys, probe, run, service, tail
 from streamd.core.errors import StreamdError
 
 # Plain help: typer's rich help would triple the time of `streamd --help`.
@@ -34,6 +34,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "probe": probe.probe,
     "tail": tail.tail,
     "bench": bench.bench,
+    "doctor": doctor.doctor,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
@@ -45,16 +46,17 @@ _CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__n
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from streamd import __version__
+        from streamd.cli.version import lines
 
-        print(f"streamd {__version__}")
+        for line in lines():
+            print(line)
         raise typer.Exit
 
 
 @app.callback()
 def streamd(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        False, "--version", callback=_version, is_eager=True, help="Show the versions and exit."
     ),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks and libraries' own messages."),
 ) -> None:

@@ -121,6 +121,11 @@ def versions() -> list[str]:
     return [onnxruntime.__version__, onnxruntime.get_build_info()]
 
 
+def available_providers() -> list[str]:
+    """The providers that ONNX Runtime was built with, best first; whether one runs here is another question."""
+    return list(onnxruntime.get_available_providers())
+
+
 def operators(session: Any) -> dict[str, list[str]]:
     """The types of the nodes that each provider runs."""
     found: dict[str, list[str]] = {}

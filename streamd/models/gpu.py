@@ -25,17 +25,26 @@ class Gpu:
     driver_cuda: int
 
 
+class DriverError(LibraryError):
+    """The driver is there and refuses; `code` is its CUresult (cuda.h)."""
+
+    def __init__(self, problem: str, code: int) -> None:
+        super().__init__(f"{problem} (CUDA driver error {code})")
+        self.code = code
+
+
+def count_gpus() -> int:
+    """How many GPUs the driver gives. Raises LibraryError when there is no driver, DriverError when it refuses."""
+    return _count(_started())
+
+
 def read_gpu(device: int) -> Gpu:
     """The GPU of this number. Raises LibraryError when there is no driver or no such GPU. Any thread."""
-    try:
-        cuda = ctypes.CDLL(DRIVER.soname)
-    except OSError as error:
-        raise LibraryError(f"{DRIVER.soname} is missing ({DRIVER.mended_by})") from error
-    _check(cuda.cuInit(0), "the NVIDIA driver does not start")
-    count, handle, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    _check(cuda.cuDeviceGetCount(ctypes.byref(count)), "the NVIDIA driver does not count its GPUs")
-    if device >= count.value:
-        raise LibraryError(f"there is no GPU {device}: {count.value} found (set runtime.device)")
+    cuda = _started()
+    count = _count(cuda)
+    if device >= count:
+        raise LibraryError(f"there is no GPU {device}: {count} found (set runtime.device)")
+    handle, version = ctypes.c_int(), ctypes.c_int()
     _check(cuda.cuDeviceGet(ctypes.byref(handle), device), f"GPU {device} cannot be opened")
     _check(cuda.cuDriverGetVersion(ctypes.byref(version)), "the NVIDIA driver does not tell its version")
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
@@ -60,6 +69,21 @@ def read_gpu(device: int) -> Gpu:
     )
 
 
+def _started() -> ctypes.CDLL:
+    try:
+        cuda = ctypes.CDLL(DRIVER.soname)
+    except OSError as error:
+        raise LibraryError(f"{DRIVER.soname} is missing ({DRIVER.mended_by})") from error
+    _check(cuda.cuInit(0), "the NVIDIA driver does not start")
+    return cuda
+
+
+def _count(cuda: ctypes.CDLL) -> int:
+    count = ctypes.c_int()
+    _check(cuda.cuDeviceGetCount(ctypes.byref(count)), "the NVIDIA driver does not count its GPUs")
+    return count.value
+
+
 def _driver() -> str:
     try:
         return _DRIVER_FILE.read_text().strip()
@@ -69,4 +93,4 @@ def _driver() -> str:
 
 def _check(code: int, problem: str) -> None:
     if code != 0:
-        raise LibraryError(f"{problem} (CUDA driver error {code})")
+        raise DriverError(problem, code)

@@ -47,6 +47,9 @@ TENSORRT = (
     Library("libnvonnxparser.so.10", "tensorrt_libs"),
 )
 
+# Where Debian's packages, and NVIDIA's own, put libraries.
+_SYSTEM = ("usr/lib/*-linux-gnu", "usr/local/cuda*/lib64", "usr/lib64")
+
 
 class LibraryError(Exception):
     """A library cannot be loaded; the message names it, the reason and what mends it."""
@@ -67,6 +70,21 @@ def load(libraries: tuple[Library, ...], site_packages: Path | None = None) -> N
                 raise LibraryError(f"{_reason(library, error)} ({library.mended_by})") from error
 
 
+def other_versions(library: Library, site_packages: Path | None = None) -> list[Path]:
+    """Files of this library in another major version, in wheels and where a system keeps libraries."""
+    roots = [site_packages] if site_packages else [Path(entry) for entry in sys.path if entry]
+    folders = [root / library.folder for root in roots if library.folder]
+    if site_packages is None:
+        folders += [folder for place in _SYSTEM for folder in Path("/").glob(place)]
+    name, _, major = library.soname.rpartition(".")
+    return sorted(
+        file
+        for folder in folders
+        for file in folder.glob(f"{name}.[0-9]*")
+        if not f"{file.name}.".startswith(f"{name}.{major}.")
+    )
+
+
 def _open(library: Library, roots: list[Path]) -> ctypes.CDLL:
     wheels = (root / library.folder / library.soname for root in roots if library.folder)
     found = next((str(wheel) for wheel in wheels if wheel.is_file()), library.soname)
@@ -85,6 +103,15 @@ def tensorrt_version() -> str:
     inference = _loaded("libnvinfer.so.10")
     number = inference.getInferLibVersion()
     # major * 10000 + minor * 100 + patch since TensorRT 10
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+
+def cudnn_version() -> str:
+    """The version of the cuDNN that is loaded, from the library itself. Raises LibraryError."""
+    ask = _loaded("libcudnn.so.9").cudnnGetVersion
+    ask.restype = ctypes.c_size_t
+    number = ask()
+    # major * 10000 + minor * 100 + patch since cuDNN 9
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
