@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from streamd.core.caches import cache_folder
 from streamd.core.errors import ConfigError
 from streamd.models.description import Description, describe
 from streamd.models.device_letterbox import DeviceLetterbox
-from streamd.models.engines import default_folder
 from streamd.models.heads import FAMILIES
 from streamd.models.preprocess import Letterbox
 from streamd.models.presets import PRESETS
@@ -48,7 +48,7 @@ def runtime_options(config: Config) -> RuntimeOptions:
         precision=runtime.precision,
         cuda_graph=runtime.cuda_graph,
         device=runtime.device,
-        cache_dir=runtime.cache_dir or default_folder(os.environ),  # as systemd says, or the user
+        cache_dir=runtime.cache_dir or cache_folder(os.environ, "engines"),  # as systemd says, or the user
         batch_limit=config.batch.limit,
         cpu_runs=None if files else max(1, len(enabled)),
     )
@@ -61,7 +61,7 @@ def offline_options(providers: tuple[Provider, ...], fallback: bool) -> RuntimeO
         fallback=fallback,
         precision="fp16",
         device=0,
-        cache_dir=default_folder(os.environ),  # they alone say where caches belong
+        cache_dir=cache_folder(os.environ, "engines"),  # they alone say where caches belong
         batch_limit=_OFFLINE_BATCH,
         cpu_runs=None,
     )
