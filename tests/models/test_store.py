@@ -22,6 +22,7 @@ from streamd.core.errors import FetchError, OutputError, UsageError
 from streamd.models import download
 from streamd.models.catalogue import KnownModel
 from streamd.models.download import Watch
+from streamd.models.pulling import pull
 from streamd.models.store import MIRROR, ModelStore, checked_mirror, store_of
 from tests.support.model_server import Answer, ModelServer
 
@@ -54,8 +55,8 @@ def test_a_model_is_fetched_once_and_is_the_one_that_is_listed(tmp_path: Path) -
     with ModelServer(CONTENT) as server:
         models = store(tmp_path, server)
         assert models.flaw(made()) == ""
-        path = models.pull(made(), Watch(progress=held.append))
-        assert models.pull(made(), Watch()) == path
+        path = pull(models, made(), Watch(progress=held.append))
+        assert pull(models, made(), Watch()) == path
     assert path.read_bytes() == CONTENT
     assert server.asked == [("/models/made.onnx", None)]
     assert names(models) == ["made.lock", "made.onnx"]
@@ -66,7 +67,7 @@ def test_a_model_is_fetched_once_and_is_the_one_that_is_listed(tmp_path: Path) -
 def test_a_connection_that_is_cut_is_followed_by_one_for_the_rest(tmp_path: Path) -> None:
     cuts = [Answer(cut_after=at) for at in (100_000, 1, 50_000)]
     with ModelServer(CONTENT, *cuts) as server:
-        assert store(tmp_path, server).pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(store(tmp_path, server), made(), Watch()).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100000-", "bytes=100001-", "bytes=150001-"]
     assert server.sent == len(CONTENT), "nothing was sent twice"
 
@@ -75,24 +76,24 @@ def test_what_came_is_kept_for_the_next_time(tmp_path: Path) -> None:
     with ModelServer(CONTENT, Answer(cut_after=120_000), Answer(cut_after=0)) as server:
         models = store(tmp_path, server)
         with pytest.raises(FetchError, match="after 120000 of 300000 bytes") as caught:
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
         assert caught.value.exit_code == 1
         assert f"copy it to {models.path(made())}" in str(caught.value)
         assert models.flaw(made()) == ""
-        assert models.pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(models, made(), Watch()).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=120000-", "bytes=120000-"]
 
 
 def test_a_server_that_cuts_every_connection_is_given_up(tmp_path: Path) -> None:
     with ModelServer(CONTENT, *[Answer(cut_after=1)] * 20) as server:
         with pytest.raises(FetchError, match="after 5 of 300000 bytes"):
-            store(tmp_path, server).pull(made(), Watch())
+            pull(store(tmp_path, server), made(), Watch())
         assert len(server.asked) == 5
 
 
 def test_a_server_without_ranges_sends_all_of_it_again(tmp_path: Path) -> None:
     with ModelServer(CONTENT, Answer(cut_after=200_000), Answer(ranges=False)) as server:
-        assert store(tmp_path, server).pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(store(tmp_path, server), made(), Watch()).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=200000-"]
 
 
@@ -104,14 +105,14 @@ def test_a_body_of_unknown_length_and_one_in_chunks_are_taken(tmp_path: Path) ->
     chunked = Answer(body=chunks, headers={"Content-Length": "", "Transfer-Encoding": "chunked"})
     with ModelServer(CONTENT, unknown, chunked) as server:
         for folder in ("a", "b"):
-            assert store(tmp_path / folder, server).pull(made(), Watch()).read_bytes() == CONTENT
+            assert pull(store(tmp_path / folder, server), made(), Watch()).read_bytes() == CONTENT
 
 
 def test_other_bytes_are_removed_and_both_sums_told(tmp_path: Path) -> None:
     with ModelServer(OTHER) as server:
         models = store(tmp_path, server)
         with pytest.raises(FetchError) as caught:
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
     assert caught.value.exit_code == 1
     for told in (made().sha256, made(OTHER).sha256, "tampered with", f"{server.url}/made.onnx"):
         assert told in str(caught.value)
@@ -126,7 +127,7 @@ def test_a_kept_part_that_does_not_fit_is_begun_anew(tmp_path: Path) -> None:
         models.folder.mkdir()
         for part in (OTHER[:1000], OTHER, OTHER + b"more"):
             (models.folder / "made.onnx.part").write_bytes(part)
-            assert models.pull(made(), Watch(told.append)).read_bytes() == CONTENT
+            assert pull(models, made(), Watch(told.append)).read_bytes() == CONTENT
             models.path(made()).unlink()
     # One that is too long is no part of it; one that is long enough needs no asking before it is found out.
     assert server.ranges == ["bytes=1000-", None, None, None]
@@ -139,12 +140,12 @@ def test_a_file_that_somebody_copied_counts_if_its_bytes_are_right(tmp_path: Pat
         models = store(tmp_path, server)
         models.folder.mkdir()
         models.path(made()).write_bytes(CONTENT)
-        models.pull(made(), Watch())
+        pull(models, made(), Watch())
         assert server.asked == []
         for wrong in (b"version https://git-lfs.github.com/spec/v1\n", OTHER):
             models.path(made()).write_bytes(wrong)
             assert models.flaw(made())
-            assert models.pull(made(), Watch(told.append)).read_bytes() == CONTENT
+            assert pull(models, made(), Watch(told.append)).read_bytes() == CONTENT
         assert len(server.asked) == 2
     assert "has 43 bytes, not 300000: it is fetched anew" in told[0]
     assert f"has the SHA-256 {made(OTHER).sha256}, not {made().sha256}" in told[1]
@@ -176,7 +177,7 @@ def test_what_is_not_the_file_is_refused(tmp_path: Path, answer: Answer, said: s
     with ModelServer(CONTENT, answer) as server:
         models = store(tmp_path, server)
         with pytest.raises(FetchError) as caught:
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
     message = str(caught.value)
     assert said in message
     assert "hush" not in message
@@ -190,7 +191,7 @@ def test_a_server_that_goes_round_in_circles_is_left(tmp_path: Path) -> None:
     with ModelServer(CONTENT) as server:
         server.answers = [Answer(status=302, headers={"Location": f"{server.url}/again"})] * 50
         with pytest.raises(FetchError, match="302 Found"):
-            store(tmp_path, server).pull(made(), Watch())
+            pull(store(tmp_path, server), made(), Watch())
         assert len(server.asked) < 20
 
 
@@ -204,17 +205,17 @@ def test_a_redirect_to_another_server_is_followed_with_the_range(tmp_path: Path)
         models = store(tmp_path, server)
         server.answers = [Answer(status=302, headers={"Location": f"{behind.url}/x?signature=1"})] * 2
         behind.answers = [Answer(cut_after=1000)]
-        assert models.pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(models, made(), Watch()).read_bytes() == CONTENT
     assert behind.ranges == [None, "bytes=1000-"]
 
 
 def test_an_endless_body_is_read_no_further_than_the_size(tmp_path: Path) -> None:
     with ModelServer(CONTENT, Answer(endless=True), Answer(endless=True, body=OTHER)) as server:
         models = store(tmp_path, server)
-        assert models.pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(models, made(), Watch()).read_bytes() == CONTENT
         models.path(made()).unlink()
         with pytest.raises(FetchError, match="tampered with"):
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
     assert names(models) == ["made.lock"]
 
 
@@ -229,7 +230,7 @@ def test_an_endless_body_is_read_no_further_than_the_size(tmp_path: Path) -> Non
 )
 def test_a_server_whose_ranges_are_of_no_use_is_asked_for_all(tmp_path: Path, odd: Answer) -> None:
     with ModelServer(CONTENT, Answer(cut_after=1000), odd) as server:
-        assert store(tmp_path, server).pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(store(tmp_path, server), made(), Watch()).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=1000-", None]
 
 
@@ -238,12 +239,12 @@ def test_a_silent_server_is_left_after_the_time_out(tmp_path: Path, monkeypatch:
     with ModelServer(CONTENT, Answer(hold_after=1000), Answer(hold_after=0)) as server:
         models = store(tmp_path, server)
         with pytest.raises(FetchError, match=r"after 1000 of 300000 bytes: no answer for 0\.2 s"):
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
         assert server.ranges == [None, "bytes=1000-"]
         with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections and says nothing
             silent = replace(models, mirror=f"http://127.0.0.1:{mute.getsockname()[1]}")
             with pytest.raises(FetchError, match="no answer for"):
-                silent.pull(made(), Watch())
+                pull(silent, made(), Watch())
 
 
 @pytest.mark.parametrize("rubbish", [b"\0\xff\r\n\r\n", b"SSH-2.0-x\r\n", b"HTTP/1.1 abc\r\n\r\n", b""])
@@ -260,7 +261,7 @@ def test_what_is_no_http_is_refused(tmp_path: Path, rubbish: bytes) -> None:
         thread.start()
         models = ModelStore(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(FetchError, match=r"not HTTP|closed connection"):
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
         thread.join()
 
 
@@ -269,13 +270,13 @@ def test_without_a_network_one_line_says_what_to_copy_where(tmp_path: Path) -> N
         port = taken.getsockname()[1]
     models = ModelStore(tmp_path / "models")
     with pytest.raises(FetchError) as caught:
-        models.pull(made(address=f"http://127.0.0.1:{port}/made.onnx"), Watch())
+        pull(models, made(address=f"http://127.0.0.1:{port}/made.onnx"), Watch())
     assert str(caught.value) == (
         f"made cannot be fetched: Connection refused; try again, or fetch http://127.0.0.1:{port}/made.onnx on "
         f"another machine and copy it to {tmp_path}/models/made.onnx"
     )
     with pytest.raises(FetchError, match=r"made cannot be fetched from http://nobody\.invalid/made\.onnx: "):
-        ModelStore(tmp_path, "http://nobody.invalid/").pull(made(), Watch())
+        pull(ModelStore(tmp_path, "http://nobody.invalid/"), made(), Watch())
 
 
 @pytest.fixture(scope="module")
@@ -302,17 +303,17 @@ def test_https_is_checked_and_leads_to_https_only(
     with ModelServer(CONTENT, certificate=certificate) as server, ModelServer(CONTENT) as plain:
         models = store(tmp_path, server)
         with pytest.raises(FetchError, match="certificate is not trusted: self-signed"):
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         server.answers = [Answer(status=302, headers={"Location": plain.url})]
         with pytest.raises(FetchError, match=r"it redirects to http://127\.0\.0\.1, and only https"):
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
         assert plain.asked == []
         server.answers = [Answer(status=302, headers={"Location": f"{server.url}/elsewhere"})]
-        assert models.pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(models, made(), Watch()).read_bytes() == CONTENT
         # From one's own http mirror the way leads to https as well.
         plain.answers = [Answer(status=302, headers={"Location": server.url})]
-        assert store(tmp_path / "b", plain).pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(store(tmp_path / "b", plain), made(), Watch()).read_bytes() == CONTENT
 
 
 def test_a_proxy_of_the_environment_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,12 +322,12 @@ def test_a_proxy_of_the_environment_is_asked(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("http_proxy", f"http://user:hush@{at}")
         monkeypatch.setenv("no_proxy", "")
         models = ModelStore(tmp_path, "http://nobody.invalid/models")
-        assert models.pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(models, made(), Watch()).read_bytes() == CONTENT
         assert proxy.asked == [("http://nobody.invalid/models/made.onnx", None)]
         models.path(made()).unlink()
         proxy.answers = [Answer(status=407)]
         with pytest.raises(FetchError, match="407 Proxy Authentication Required") as caught:
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
         assert "hush" not in str(caught.value)
 
 
@@ -345,20 +346,20 @@ def test_a_full_disk_is_told_of_and_nothing_is_left_on_it(tmp_path: Path) -> Non
     with ModelServer(CONTENT) as server:
         models = store(tmp_path, server)
         with longest_file(100_000), pytest.raises(OutputError) as caught:
-            models.pull(made(), Watch())
+            pull(models, made(), Watch())
         assert caught.value.exit_code == 1
         assert f"{models.folder}: File too large; nothing was kept, make room for 300000 bytes" in str(
             caught.value
         )
         assert names(models) == ["made.lock"]
-        assert models.pull(made(), Watch()).read_bytes() == CONTENT
+        assert pull(models, made(), Watch()).read_bytes() == CONTENT
 
 
 def test_a_cache_that_cannot_be_written_is_told_of_and_its_models_are_used() -> None:
     # Below no folder of this user's own: root, who may write anywhere, becomes somebody else for it.
     with tempfile.TemporaryDirectory() as name, ModelServer(CONTENT) as server:
         models = store(Path(name), server)
-        models.pull(made(), Watch())
+        pull(models, made(), Watch())
         (models.folder / "made.lock").unlink()
         Path(name).chmod(0o755)
         models.folder.chmod(0o555)
@@ -366,18 +367,18 @@ def test_a_cache_that_cannot_be_written_is_told_of_and_its_models_are_used() -> 
         try:
             if root:
                 os.seteuid(65534)
-            assert models.pull(made(), Watch()).read_bytes() == CONTENT
+            assert pull(models, made(), Watch()).read_bytes() == CONTENT
             with pytest.raises(
                 OutputError, match=r"cannot be written: Permission denied; run `streamd models pull"
             ):
-                models.pull(replace(made(), name="another"), Watch())
+                pull(models, replace(made(), name="another"), Watch())
         finally:
             if root:
                 os.seteuid(0)
             models.folder.chmod(0o755)
         assert names(models) == ["made.onnx"]
         with pytest.raises(OutputError, match="cannot be written: Not a directory"):
-            ModelStore(models.path(made()) / "x", server.url).pull(made(), Watch())
+            pull(ModelStore(models.path(made()) / "x", server.url), made(), Watch())
 
 
 def test_a_part_or_lock_that_leads_elsewhere_is_not_written(tmp_path: Path) -> None:
@@ -389,7 +390,7 @@ def test_a_part_or_lock_that_leads_elsewhere_is_not_written(tmp_path: Path) -> N
         for name in ("made.lock", "made.onnx.part"):
             (models.folder / name).symlink_to(precious)
             with pytest.raises(OutputError, match="cannot be written"):
-                models.pull(made(), Watch())
+                pull(models, made(), Watch())
             (models.folder / name).unlink()
     assert precious.read_text() == "mine"
 
@@ -404,11 +405,11 @@ def test_two_at_once_fetch_once(tmp_path: Path) -> None:
             lines.append(line)
             told.set()
 
-        found.append(models.pull(made(), Watch(tell)))
+        found.append(pull(models, made(), Watch(tell)))
 
     with ModelServer(CONTENT, Answer(hold_after=1000)) as server:
         models = store(tmp_path, server)
-        threads = [threading.Thread(target=lambda: found.append(models.pull(made(), Watch())))]
+        threads = [threading.Thread(target=lambda: found.append(pull(models, made(), Watch())))]
         threads[0].start()
         assert server.held.wait(30)
         assert models.flaw(made()) == "", "half a file has no name"
@@ -432,7 +433,7 @@ def test_a_stop_ends_the_waiting_and_the_fetching(tmp_path: Path) -> None:
 
         def fetch() -> None:
             try:
-                models.pull(made(), Watch(stop=stop))
+                pull(models, made(), Watch(stop=stop))
             except FetchError as error:
                 failed.append(error)
 
