@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from streamd.core.errors import UsageError
 from streamd.models.catalogue import KnownModel, catalogue, is_path, named, of_digest
@@ -50,10 +51,7 @@ def test_nothing_stands_twice() -> None:
 
 
 def test_the_wheel_brings_the_list() -> None:
-    wheel = pytest.importorskip(
-        "hatchling.builders.wheel", reason="STREAMD_TEST_DATA and hatchling are not here"
-    )
-    inside = [file.distribution_path for file in wheel.WheelBuilder(str(ROOT)).recurse_included_files()]
+    inside = [file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()]
     assert "streamd/assets/models.toml" in inside
 
 
