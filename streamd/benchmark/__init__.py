@@ -2,3 +2,6 @@
 
 Read `meter` (what is counted), then `passes` (one clip), `trial` and `capacity` (cameras), `comparison`.
 """
+
+# First: it tells ONNX Runtime, which `usual` imports, to report nothing.
+import streamd.models  # noqa: F401

@@ -11,7 +11,21 @@ from typing import Any
 
 import typer
 
-from streamd.cli import bench, build, check, demo, detect, doctor, inspect, keys, probe, run, service, tail
+from streamd.cli import (
+    bench,
+    build,
+    check,
+    demo,
+    detect,
+    doctor,
+    inspect,
+    keys,
+    models,
+    probe,
+    run,
+    service,
+    tail,
+)
 from streamd.core.errors import StreamdError
 
 # Plain help: typer's rich help would triple the time of `streamd --help`.
@@ -40,6 +54,7 @@ for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
 app.add_typer(service.app, name="service")
 app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
 # The base of typer's own refusals; newer typers bring it along, older ones take it from click.
 _CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -62,7 +77,7 @@ def streamd(
 ) -> None:
     """Real-time object detection on cameras and video files, published over ZeroMQ.
 
-    Start with `streamd demo`, then `streamd detect CLIP.mp4 -m MODEL.onnx`.
+    Start with `streamd demo`, then `streamd detect CLIP.mp4 -m yolox-nano`.
     """
 
 

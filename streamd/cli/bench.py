@@ -26,7 +26,9 @@ def bench(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="MODEL.onnx", help="The ONNX model; else the demo's."),
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="An ONNX file or a known model; else the demo's."
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -153,12 +155,13 @@ def _named(
 
     from streamd.benchmark.bench import Plan
     from streamd.benchmark.cameras import of_request
+    from streamd.cli.pulling import model_file
     from streamd.models.description import describe
     from streamd.models.selection import rules_for
     from streamd.service.configured import offline_options
 
     demo = files("streamd") / "assets" / "demo.onnx"
-    path = Path(model) if model is not None else stack.enter_context(as_file(demo))
+    path = model_file(model) if model is not None else stack.enter_context(as_file(demo))
     # Of three types in one dictionary: it also goes, as it is, into the configuration of the measured daemon.
     description = describe(path, **asked)  # type: ignore[arg-type]
     runtime = offline_options(options.providers(provider), provider is None)
@@ -177,6 +180,7 @@ def _configured(path: Path, stream: str | None) -> Plan:
 
     from streamd.benchmark.bench import Plan
     from streamd.benchmark.cameras import of_stream
+    from streamd.cli.pulling import pulled
     from streamd.service.configured import (
         describe_configured,
         known_names,
@@ -193,7 +197,7 @@ def _configured(path: Path, stream: str | None) -> Plan:
     if stream not in streams:
         raise UsageError(f"{path}: --stream must be one of {', '.join(streams)}")
     chosen = streams[stream]
-    description = describe_configured(config.model)
+    description = describe_configured(config.model, pulled)
     return Plan(
         request=replace(request_of(chosen), threads=usable_cores(), every=True),
         kind=of_stream(config, chosen),

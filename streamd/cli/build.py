@@ -26,7 +26,7 @@ def build(
         Path | None,
         typer.Option("--config", "-c", metavar="FILE", help="A configuration: the engine for `streamd run`."),
     ] = None,
-    model: options.ModelPath = None,
+    model: options.ModelName = None,
     size: options.Size = None,
 ) -> None:
     """Build the TensorRT engine of a model and keep it, so that no start has to wait for it.
@@ -45,7 +45,7 @@ def build(
         if config is not None:
             description, runtime = _of_configuration(config)
         else:
-            description, runtime = _of_model(Path(model or ""), picture_size)
+            description, runtime = _of_model(model or "", picture_size)
         if "tensorrt" not in runtime.providers:
             print(f"nothing to build: {', '.join(runtime.providers)} needs no engine")
             return
@@ -62,18 +62,20 @@ def build(
 
 
 def _of_configuration(config: Path) -> tuple[Description, RuntimeOptions]:
+    from streamd.cli.pulling import pulled
     from streamd.service import loading
     from streamd.service.configured import describe_configured, known_names, runtime_options
 
     settings = loading.load(config, tables=known_names())
-    return describe_configured(settings.model), runtime_options(settings)
+    return describe_configured(settings.model, pulled), runtime_options(settings)
 
 
-def _of_model(model: Path, size: tuple[int, int] | None) -> tuple[Description, RuntimeOptions]:
+def _of_model(model: str, size: tuple[int, int] | None) -> tuple[Description, RuntimeOptions]:
+    from streamd.cli.pulling import model_file
     from streamd.models.description import describe
     from streamd.service.configured import offline_options
 
-    return describe(model, size=size), offline_options(("tensorrt", "cuda", "cpu"), True)
+    return describe(model_file(model), size=size), offline_options(("tensorrt", "cuda", "cpu"), True)
 
 
 def _made(process: EngineProcess, name: str) -> tuple[Engine, float]:

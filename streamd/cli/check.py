@@ -19,13 +19,14 @@ def check(
     """Check a configuration and show what would run.
 
     Prints every fault with file, line, key and what is allowed. Ends with 2 when the file must be changed,
-    with 1 when only a file or a credential that it names is missing.
+    with 1 when only a file or a credential that it names is missing. Fetches nothing: of a known model that is not
+    here it says where `run` takes it from.
     """
     import json
 
     from streamd.core.errors import StreamdError
     from streamd.service import document, inspection
-    from streamd.service.configured import describe_configured, known_names, rules_of
+    from streamd.service.configured import known_names, labels_configured, rules_of
     from streamd.service.faults import ConfigFaultsError
     from streamd.service.loading import read
 
@@ -39,9 +40,10 @@ def check(
         if faults := inspection.absent_files(reading) + inspection.key_faults(reading):
             raise ConfigFaultsError(faults)
         # The class names that streams keep, and the labels, can only be checked against the model itself.
-        model = describe_configured(reading.config.model)
-        for stream in reading.config.streams:
-            rules_of(stream, model.labels)
+        labels = labels_configured(reading.config.model)
+        if labels is not None:
+            for stream in reading.config.streams:
+                rules_of(stream, labels)
     except StreamdError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None

@@ -26,7 +26,7 @@ class Outputs:
 
 def detect(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, globs or URLs.")],
-    model: options.ModelPath = None,
+    model: options.ModelName = None,
     jsonl: Annotated[
         str | None, typer.Option(metavar="FILE", help="Results as JSON lines; - is stdout.")
     ] = None,
@@ -66,10 +66,13 @@ def detect(
 ) -> None:
     """Detect objects in every frame of the sources, in order; without outputs a table is printed.
 
-    Example: streamd detect clip.mp4 -m yolox_nano.onnx --jsonl clip.jsonl --video clip.boxes.mp4
+    Example: streamd detect clip.mp4 -m yolox-nano --jsonl clip.jsonl --video clip.boxes.mp4
     """
     if model is None:
-        raise UsageError("which model? name an ONNX file with -m; `streamd demo` brings one of its own")
+        raise UsageError(
+            "which model? name an ONNX file or a known model with -m (see `streamd models list`); `streamd demo` "
+            "brings one of its own"
+        )
     if from_ is not None and to is not None and to <= from_:
         raise UsageError(f"--from {from_:g} --to {to:g}: the end must come after the start")
     thresholds = options.parse_confidence(confidence)
@@ -81,6 +84,7 @@ def detect(
         from pathlib import Path
 
         from streamd.cli.offline import Job, execute
+        from streamd.cli.pulling import model_file
         from streamd.models.description import describe
         from streamd.models.selection import rules_for
         from streamd.service.offline import Span
@@ -92,7 +96,8 @@ def detect(
                 options.refuse_credentials(source)
         urls = expand(sources)
         label_source = Path(labels) if labels not in ("auto", "coco") else labels
-        description = describe(Path(model), head=head, input=input_, size=picture_size, labels=label_source)
+        file = model_file(model)
+        description = describe(file, head=head, input=input_, size=picture_size, labels=label_source)
         rules = rules_for(description.labels, confidence=thresholds, iou=iou, classes=names)
         password = options.read_password(Path(password_file) if password_file else None, username)
         requests = [

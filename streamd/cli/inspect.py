@@ -10,20 +10,21 @@ from streamd.cli import options
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL.onnx")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="An ONNX file, or the name of a known model.")
+    ],
     head: options.HeadName = "auto",
     input_: options.InputName = "auto",
     size: options.Size = None,
 ) -> None:
     """Show a model's inputs, outputs, head and labels, and how pictures are prepared for it.
 
-    Example: streamd inspect yolox_nano.onnx
+    Example: streamd inspect yolox-nano
     """
-    from pathlib import Path
-
+    from streamd.cli.pulling import model_file
     from streamd.models.description import describe
 
-    found = describe(Path(model), head=head, input=input_, size=options.parse_size(size))
+    found = describe(model_file(model), head=head, input=input_, size=options.parse_size(size))
     rows: list[tuple[str, str]] = [("model", found.name)]
     for kind, tensors in (("input", found.graph.inputs), ("output", found.graph.outputs)):
         for tensor in tensors:

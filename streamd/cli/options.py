@@ -12,8 +12,11 @@ from streamd.core.errors import MissingFileError, UsageError
 Config: TypeAlias = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")
 ]
-ModelPath: TypeAlias = Annotated[
-    str | None, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The ONNX detection model.")
+ModelName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="An ONNX file, or a name that `streamd models list` shows."
+    ),
 ]
 HeadName: TypeAlias = Annotated[
     str, typer.Option("--head", help="Family of the model's outputs; auto finds it (see `streamd inspect`).")

@@ -65,6 +65,7 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, ou
 
     from streamd.service.configured import describe_configured, runtime_options
     from streamd.service.daemon import Daemon
+    from streamd.service.fetching import fetched
     from streamd.service.host import Host
     from streamd.service.inspection import exposures, keyring_of
     from streamd.service.start import open_for_service
@@ -79,7 +80,7 @@ def _serve(path: Path, settings: Config, redact: Redactor, hang_ups: HangUps, ou
         for line in keyring.notes:
             logger.warning("{}", line)
     notifier = Notifier(os.environ, redact)  # systemd names its socket and the watchdog there
-    model = describe_configured(settings.model)
+    model = describe_configured(settings.model, lambda known: fetched(known, waiting=notifier.building))
     options = runtime_options(settings)
     with open_for_service(model, options, notifier.building) as running:
         host = Host(path, redact, hang_ups, notifier, keyring, output)

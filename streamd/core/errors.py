@@ -56,6 +56,10 @@ class MissingFileError(StreamdError):
     """A file that is named is not there, or may not be read: a restart may find it."""
 
 
+class FetchError(StreamdError):
+    """A known model is not here and cannot be fetched now."""
+
+
 class ProviderError(StreamdError):
     """The asked execution provider does not run here and `fallback: false` forbids the next one."""
 

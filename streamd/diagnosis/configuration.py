@@ -62,9 +62,16 @@ def model(case: Case) -> Iterator[Item]:
     if config is None or "model.path" in case.found:
         return
     try:
+        from streamd.models.catalogue import KnownModel
+        from streamd.models.store import store_of
         from streamd.service.configured import describe_configured, rules_of
 
-        described = describe_configured(config.model)
+        store, named = store_of(case.environ), config.model.path
+        if isinstance(named, KnownModel) and (flaw := store.flaw(named)) is not None:
+            found = f"{named.name} {flaw or 'is not here yet'}: `run` fetches it from {store.address(named)}"
+            yield Item(name="model", state="missing", found=found, fix=f"streamd models pull {named.name}")
+            return
+        described = describe_configured(config.model, store.path)
         for stream in config.streams:
             rules_of(stream, described.labels)
     except ImportError:

@@ -83,7 +83,7 @@ def main() -> None:
         Path(order["scratch"]) if order["scratch"] else None,
     )
     if order["scratch"]:
-        # Where libraries keep what nobody asked for: ONNX Runtime writes an id and a database when it is imported.
+        # Where libraries keep what nobody asked for.
         os.environ["XDG_CACHE_HOME"] = order["scratch"]
     case.found = {item.name: item for item in msgspec.convert(order["found"], list[Item])}
     checks: Sequence[Check] = import_module(order["table"]).CHECKS

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 
+from streamd.core.caches import cache_folder
 from streamd.diagnosis.case import Case
 from streamd.diagnosis.finding import Item
 from streamd.diagnosis.nvidia import has_gpu
@@ -26,7 +27,7 @@ def cache(case: Case) -> Iterator[Item]:
         )
         return
     chosen = config.runtime.cache_dir if config is not None else None
-    folder = chosen or _default(case)
+    folder = chosen or cache_folder(case.environ, "engines")
     # One that the configuration names is meant to be used; the default one only is where there is a GPU.
     needed = config is not None and (chosen is not None or has_gpu(case))
     problem = _unwritable(folder)
@@ -48,15 +49,6 @@ def cache(case: Case) -> Iterator[Item]:
     else:
         fix = f"# make room; what takes it:\ndu -xhd1 {quote(str(_nearest(folder)))}"
         yield Item(name="cache", state="wrong", found=f"{found}: an engine may not fit", fix=fix)
-
-
-def _default(case: Case) -> Path:
-    given = case.environ.get("CACHE_DIRECTORY", "").split(":")[0]
-    try:
-        from streamd.models.engines import default_folder
-    except ImportError:
-        return Path(given or "/var/cache/streamd")
-    return default_folder(case.environ)
 
 
 def _nearest(folder: Path) -> Path:

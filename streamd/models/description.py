@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from streamd.core.errors import ConfigError, MissingFileError, ModelError
+from streamd.models.catalogue import of_digest
 from streamd.models.contract import Fit, Graph, Head, InputContract, Order
 from streamd.models.graph import read_graph
 from streamd.models.labels import Labels, labels_of
@@ -78,29 +79,37 @@ def describe(
     """Reads the model at `path` and settles its head, input contract and labels; does not run it.
 
     head: a name of the table of heads. input: a name of the presets, or the contract itself. size: (height,
-    width) for dimensions that the file leaves open. labels: see `streamd.models.labels`.
+    width) for dimensions that the file leaves open. labels: see `streamd.models.labels`. What is left to `auto` is
+    taken from the list of known models if the file is one of them, by its bytes.
 
     Raises MissingFileError, ModelError or ConfigError, each one line that names the file or the key.
     """
     graph = read_graph(path, size)
+    digest = _sha256(graph.files)
+    known = of_digest(digest)
+    told = f"known model {known.name}" if known else ""
     try:
-        found = find_head(graph, head)
-        contract, known, reason = _input(found, graph, input)
-        names, source = labels_of(found, graph.metadata, labels)
+        found = find_head(graph, known.head if known and head == "auto" else head)
+        if known and head == "auto":
+            found = replace(found, reason=told)
+        contract, is_known, reason = _input(found, graph, known.input if known and input == "auto" else input)
+        names, source = labels_of(
+            found, graph.metadata, known.labels if known and labels == "auto" else labels
+        )
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     return Description(
         path,
-        _sha256(graph.files),
+        digest,
         graph,
         found.family.name,
         found.head,
         found.reason,
         contract,
-        known,
-        reason,
+        is_known,
+        told if known and input == "auto" else reason,
         names,
-        source,
+        told if known and labels == "auto" else source,
     )
 
 

@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from streamd.core.caches import sync
 from streamd.core.errors import OutputError
 
 MANIFEST = "manifest.json"
@@ -84,16 +85,6 @@ def _external_files(model: Path) -> set[str]:
             if 0 < length < 4096:
                 found.add(os.fsdecode(raw[match.end() : match.end() + length]))
     return {name for name in found if "\0" not in name}
-
-
-def default_folder(environ: Mapping[str, str]) -> Path:
-    """Where engines go when the configuration does not say: systemd's cache folder, else the user's."""
-    given = environ.get("CACHE_DIRECTORY", "").split(":")[0]
-    if given:
-        return Path(given) / "engines"
-    user = environ.get("XDG_CACHE_HOME", "")
-    root = Path(user) if user.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
-    return root / "streamd" / "engines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +214,7 @@ class EngineCache:
                 work.chmod(stat.S_IMODE(self.folder.stat().st_mode))
                 _seal(work, key)
                 work.rename(final)
-                _sync(self.folder)
+                sync(self.folder)
             except BaseException:
                 shutil.rmtree(work, ignore_errors=True)
                 raise
@@ -280,15 +271,7 @@ def _seal(work: Path, key: EngineKey) -> None:
         json.dump({"key": key.parts, "files": files}, out, indent=1, sort_keys=True)
         out.flush()
         os.fsync(out.fileno())
-    _sync(work)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(work)
 
 
 def _discard(folder: Path) -> None:

@@ -20,6 +20,7 @@ from streamd.service.values import (
     FilePath,
     Labels,
     Listen,
+    ModelFile,
     ModelSize,
     Names,
     ObjectSize,
@@ -68,8 +69,8 @@ class Input(Section):
 class Model(Section):
     """Which model runs, and how its input and outputs are read."""
 
-    path: FilePath
-    """The ONNX file."""
+    path: ModelFile
+    """The ONNX file, or the name of a known model."""
     head: Text = "auto"
     """The family of its outputs; auto finds it."""
     input: Annotated[

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
 
+from streamd.core.caches import cache_folder
 from streamd.core.errors import ConfigError
+from streamd.models.catalogue import KnownModel, catalogue
 from streamd.models.description import Description, describe
 from streamd.models.device_letterbox import DeviceLetterbox
-from streamd.models.engines import default_folder
 from streamd.models.heads import FAMILIES
+from streamd.models.labels import coco
 from streamd.models.preprocess import Letterbox
 from streamd.models.presets import PRESETS
 from streamd.models.selection import Rules, rules_for
 from streamd.models.session import Provider, RuntimeOptions
+from streamd.models.store import store_of
 from streamd.pipeline.slots import ModelInput
 from streamd.service.config import Config, Input, Model, Stream
 from streamd.service.loading import Tables
@@ -20,17 +26,34 @@ from streamd.sources import Hardware, Reader, SourceRequest, Tls, Transport
 
 _OFFLINE_BATCH = 8
 
+Pull: TypeAlias = Callable[[KnownModel], Path]
+"""Makes a known model a file on this machine; may block for as long as it is fetched."""
+
 
 def known_names() -> Tables:
-    """The names that a configuration may give to `model.head` and `model.input`."""
-    return Tables(heads=tuple(FAMILIES), inputs=tuple(PRESETS))
+    """The names that a configuration may give to `model.head`, `model.input` and `model.path`."""
+    return Tables(heads=tuple(FAMILIES), inputs=tuple(PRESETS), models=tuple(catalogue()))
 
 
-def describe_configured(model: Model) -> Description:
-    """The model that a configuration names, with its settings."""
+def describe_configured(model: Model, pull: Pull) -> Description:
+    """The model that a configuration names, with its settings. Blocks and raises as `pull` does."""
+    path = pull(model.path) if isinstance(model.path, KnownModel) else model.path
     contract = model.input.contract() if isinstance(model.input, Input) else model.input
     labels = model.labels
-    return describe(model.path, head=model.head, input=contract, size=model.size, labels=labels)
+    return describe(path, head=model.head, input=contract, size=model.size, labels=labels)
+
+
+def labels_configured(model: Model) -> tuple[str, ...] | None:
+    """The class names of a configuration's model, without fetching it; None where only a file tells that is not here.
+
+    Raises as `describe`.
+    """
+    if isinstance(model.path, KnownModel):
+        store = store_of(os.environ)
+        if store.flaw(model.path) is not None:
+            known = model.path.labels
+            return (coco() if isinstance(known, str) else known) if model.labels == "auto" else None
+    return describe_configured(model, lambda known: store.path(known)).labels
 
 
 def runtime_options(config: Config) -> RuntimeOptions:
@@ -48,7 +71,7 @@ def runtime_options(config: Config) -> RuntimeOptions:
         precision=runtime.precision,
         cuda_graph=runtime.cuda_graph,
         device=runtime.device,
-        cache_dir=runtime.cache_dir or default_folder(os.environ),  # as systemd says, or the user
+        cache_dir=runtime.cache_dir or cache_folder(os.environ, "engines"),  # as systemd says, or the user
         batch_limit=config.batch.limit,
         cpu_runs=None if files else max(1, len(enabled)),
     )
@@ -61,7 +84,7 @@ def offline_options(providers: tuple[Provider, ...], fallback: bool) -> RuntimeO
         fallback=fallback,
         precision="fp16",
         device=0,
-        cache_dir=default_folder(os.environ),  # they alone say where caches belong
+        cache_dir=cache_folder(os.environ, "engines"),  # they alone say where caches belong
         batch_limit=_OFFLINE_BATCH,
         cpu_runs=None,
     )

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamd.bus.keys import Keyring, KeysError, read_keyring
-from streamd.service.config import Config, Stream
+from streamd.models.catalogue import KnownModel
+from streamd.models.store import store_of
+from streamd.service.config import Config, Model, Stream
 from streamd.service.faults import Fault, KeyPath
 from streamd.service.loading import Reading
 from streamd.sources import Kind
@@ -46,7 +48,8 @@ def keyring_of(config: Config) -> Keyring | None:
 
 def _files(config: Config) -> Iterator[tuple[KeyPath, Path, bool]]:
     """Every file by its key, and whether its name may be shown."""
-    yield ("model", "path"), config.model.path, True
+    if isinstance(config.model.path, Path):
+        yield ("model", "path"), config.model.path, True
     if isinstance(config.model.labels, Path):
         yield ("model", "labels"), config.model.labels, True
     for stream in config.streams:
@@ -63,6 +66,7 @@ def summary(config: Config) -> list[str]:
     then = f", then {', '.join(others)}" if config.runtime.fallback and others else ", nothing else"
     lines = [
         f"model {config.model.path.name}: head {config.model.head}, on {first}{then}",
+        *_known_model(config.model),
         f"batches of up to {config.batch.limit}",
         f"{len(running)} of {len(config.streams)} streams enabled",
         *map(_stream_line, running),
@@ -98,6 +102,21 @@ def _results_line(config: Config) -> str:
         return f"results on {config.publish.bind}"
     names = ", ".join(sorted(keyring.clients.values())) or "nobody"
     return f"results on {config.publish.bind}, encrypted, for {names}"
+
+
+def _known_model(model: Model) -> Iterator[str]:
+    """What a start does about a model that is named and not a file."""
+    if not isinstance(model.path, KnownModel):
+        return
+    known, store = model.path, store_of(os.environ)  # they alone say where caches belong
+    flaw = store.flaw(known)
+    if flaw is None:
+        yield f"model {known.name} is here: {store.path(known)}"
+    else:
+        yield (
+            f"model {known.name} is not here{flaw and f' ({store.path(known)} {flaw})'}: `run` fetches {known.bytes} "
+            f"bytes from {store.address(known)} to {store.path(known)}, and ends with 1 where it cannot"
+        )
 
 
 def _stream_line(stream: Stream) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from streamd.models.catalogue import is_path, unknown
 from streamd.service import address
 from streamd.service.config import Config, File, Publish, Settings, Stream, StreamEntry
 from streamd.service.document import Document, Value, read_document
@@ -27,6 +28,8 @@ class Tables:
 
     heads: Collection[str]
     inputs: Collection[str]
+    models: Collection[str] = ()
+    """Known models; with none of them, model.path is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def read(path: Path, *, tables: Tables | None = None, environ: Mapping[str, str]
         faults += _publish_faults(parsed.publish, document)
     if tables is not None:
         faults += _unknown_names(plain, document, tables)
+        if tables.models:
+            faults += _unknown_model(plain, document, folder, tables)
     if parsed is None or faults:
         order = sorted(set(faults), key=lambda fault: (fault.place or (0, 0), fault.key, fault.problem))
         raise ConfigFaultsError(tuple(order))
@@ -142,6 +147,18 @@ def _publish_faults(publish: Publish, document: Document) -> Iterator[Fault]:
     # Port 0 is another one each time.
     if publish.frames == publish.bind and not publish.bind.endswith(":0"):
         yield document.fault(("publish", "frames"), "is the endpoint of publish.bind; choose another one")
+
+
+def _unknown_model(
+    plain: Mapping[str, Value], document: Document, folder: Path, tables: Tables
+) -> Iterator[Fault]:
+    """A name that is none. What is written as a path may still come to be."""
+    model = plain.get("model")
+    text = model.get("path") if isinstance(model, dict) else None
+    if not isinstance(text, str) or not text or "${" in text or is_path(text) or text in tables.models:
+        return
+    if not os.path.exists(folder / text):
+        yield document.fault(("model", "path"), unknown(text))
 
 
 def _unknown_names(plain: Mapping[str, Value], document: Document, tables: Tables) -> Iterator[Fault]:

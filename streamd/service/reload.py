@@ -9,6 +9,7 @@ with the newest file.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from streamd.models.session import runs_on_cpu
 from streamd.service import loading, logging
 from streamd.service.config import Config, Model
 from streamd.service.configured import describe_configured, known_names, runtime_options
+from streamd.service.fetching import fetched
 from streamd.service.fleet import Fleet, RunningModel
 from streamd.service.host import Host
 from streamd.service.inspection import keyring_of
@@ -106,8 +108,8 @@ class Reload:
         files = _files_of(config.model)
         model = self._succession.model
 
-        def describe() -> Description:
-            description = describe_configured(config.model)
+        def describe(abandoned: threading.Event) -> Description:
+            description = describe_configured(config.model, lambda known: fetched(known, abandoned))
             tell_of(description)
             return description
 
@@ -183,6 +185,7 @@ def _same_session(before: Config, after: Config) -> bool:
 def _files_of(model: Model) -> list[tuple[int, int, int] | None]:
     """What tells that the model's files were exchanged under the same names: inode, size, time."""
     found: list[tuple[int, int, int] | None] = []
+    # Of a known model the name says which bytes it has.
     for path in (model.path, model.labels):
         try:
             state = Path(path).stat() if isinstance(path, Path) else None

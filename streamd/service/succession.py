@@ -42,20 +42,22 @@ class Building:
 
     def __init__(
         self,
-        describe: Callable[[], Description],
+        describe: Callable[[threading.Event], Description],
         options: RuntimeOptions,
         number_of: Callable[[Detector], int],
     ) -> None:
-        """Both are called in that thread. number_of: the model's number (`RunningModel.number`)."""
+        """Both are called in that thread. number_of: the model's number (`RunningModel.number`).
+
+        describe: given what is set when nobody wants the model any more.
+        """
         self._describe = describe
         # While a graph is captured no decoder may take GPU memory, and now they run.
         self._options = replace(options, cuda_graph=False)
         self._graphs_wanted = options.cuda_graph
         self._number_of = number_of
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threading.Lock()  # guards `_engine`, and that an abandoned one is ended
         self._engine: EngineProcess | None = None
-        self.abandoned = False
-        """Whether nobody wants it any more."""
+        self._abandoned = threading.Event()
         self.model: RunningModel | None = None
         self.fault: StreamdError | None = None
         self.ended = threading.Event()
@@ -64,7 +66,7 @@ class Building:
     def run(self) -> None:
         """Blocks for as long as an engine is built, in another process; then while the model is loaded from it."""
         try:
-            description = self._describe()
+            description = self._describe(self._abandoned)
             options = self._with_engine(description)
             detector, warm_ms = self._stack.enter_context(open_detector(description, options))
             if not is_current(description):
@@ -78,10 +80,18 @@ class Building:
         finally:
             self.ended.set()
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody wants it any more."""
+        return self._abandoned.is_set()
+
     def abandon(self) -> None:
-        """End soon: an engine's build at once, the loading of a model when it is done. Any thread; never blocks."""
+        """End soon: an engine's build at once, fetching at the next bytes, the loading of a model when it is done.
+
+        Any thread; never blocks.
+        """
         with self._lock:
-            self.abandoned = True
+            self._abandoned.set()
             if self._engine is not None:
                 self._engine.kill()
 

@@ -37,7 +37,7 @@ class Upgrade:
         def number_of(other: Detector) -> int:
             return model.number if other.takes_pictures_of(detector) else model.number + 1
 
-        building = Building(lambda: detector.description, model.awaited, number_of)
+        building = Building(lambda abandoned: detector.description, model.awaited, number_of)
         tell("model_building", f"{detector.name} for {name}")
         logger.info("building {} for {}; it runs on {} meanwhile", detector.name, name, detector.provider)
         self._notifier.remark("engine", f"building the engine for {name}")

@@ -19,6 +19,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from streamd.models.catalogue import KnownModel, catalogue, is_path
 from streamd.service import address
 
 HIDDEN = "***"
@@ -54,6 +55,18 @@ def _path(value: object, info: ValidationInfo) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError
     return _folder(info) / value
+
+
+def _model_file(value: object, info: ValidationInfo) -> Path | KnownModel:
+    if isinstance(value, KnownModel):
+        return value
+    if isinstance(value, str) and not is_path(value) and value in catalogue():
+        return catalogue()[value]
+    return _path(value, info)
+
+
+def _model_file_out(value: Path | KnownModel) -> str:
+    return value.name if isinstance(value, KnownModel) else str(value)
 
 
 def _labels(value: object, info: ValidationInfo) -> str | tuple[str, ...] | Path:
@@ -136,6 +149,13 @@ _UNIT_SCHEMA: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
 _NAMES_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 FilePath: TypeAlias = Annotated[Path, PlainValidator(_path), _SHOW, _PATH_SCHEMA, Allowed("a path")]
+ModelFile: TypeAlias = Annotated[
+    Path | KnownModel,
+    PlainValidator(_model_file),
+    PlainSerializer(_model_file_out, return_type=str),
+    _PATH_SCHEMA,
+    Allowed("a path, or a name that `streamd models list` shows"),
+]
 Labels: TypeAlias = Annotated[
     str | tuple[str, ...] | Path,
     PlainValidator(_labels),

@@ -91,6 +91,15 @@ def test_a_model_that_is_missing_or_none(tmp_path: Path) -> None:
     assert (item.name, item.state, item.exit_code) == ("model", "wrong", 2)
 
 
+def test_a_known_model_that_is_not_here_yet_keeps_nothing_from_running(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model: {path: yolox-nano}\nstreams: {a: {url: 'test:'}}\n")
+    case = Case({"CACHE_DIRECTORY": str(tmp_path / "cache")}, tmp_path / "c.yaml", tmp_path)
+    note(case, configuration.configuration(case))
+    item = only(configuration.model(case))
+    assert (item.state, item.exit_code, item.fix) == ("missing", 0, "streamd models pull yolox-nano")
+    assert item.found.startswith("yolox-nano is not here yet: `run` fetches it from https://")
+
+
 def test_a_missing_credential_and_who_may_read_those_that_are_there(tmp_path: Path) -> None:
     streams = {"gate": {"url": "rtsp://h/", "username": "u", "password": "${cred:gate}"}}
     case = case_of(tmp_path, streams=streams)

@@ -75,7 +75,7 @@ def test_a_control_character_has_its_line(folder: Path) -> None:
 
 
 def test_a_reference_with_an_endless_name_is_refused_without_it(folder: Path) -> None:
-    (folder / "a.yaml").write_text(bad_configs._GOOD.replace("a}", "'${cred:" + "n" * 9000 + "}'}", 1))
+    (folder / "a.yaml").write_text(bad_configs._GOOD.replace("a.onnx}", "'${cred:" + "n" * 9000 + "}'}", 1))
     done = run_inline("check", "-c", folder / "a.yaml")
     assert done.returncode == 2
     assert "a.yaml:1: model.path: a reference whose name is longer than 255" in done.stderr

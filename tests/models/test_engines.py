@@ -27,7 +27,6 @@ from streamd.models.engines import (
     EngineCache,
     EngineError,
     EngineKey,
-    default_folder,
     model_digest,
 )
 
@@ -431,14 +430,6 @@ def test_a_kill_at_any_moment_leaves_engines_that_are_whole(tmp_path: Path, dela
     cache = EngineCache(tmp_path)
     for n in range(4):
         assert cache.flaw(EngineKey({"model": n})) in (None, "")
-
-
-def test_where_engines_go_when_nothing_is_configured() -> None:
-    assert default_folder({"CACHE_DIRECTORY": "/var/cache/streamd:/x", "HOME": "/root"}) == Path(
-        "/var/cache/streamd/engines"
-    )
-    assert default_folder({"XDG_CACHE_HOME": "/c", "HOME": "/h"}) == Path("/c/streamd/engines")
-    assert default_folder({"XDG_CACHE_HOME": "relative", "HOME": "/h"}) == Path("/h/.cache/streamd/engines")
 
 
 def graph(batch: int | str | None, size: int | str = 640, *further: Tensor, name: str = "images") -> Graph:

@@ -17,6 +17,7 @@ NOT_BEFORE = (
     "rich.console",
     "streamd.service.schema",
     "streamd.cli.offline",
+    "streamd.models.download",
 )
 
 

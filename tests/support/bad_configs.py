@@ -78,14 +78,14 @@ _ESCAPES = (r"\ud800", r"\U0010ffff", r"\x00", r"\q", "\\")
 _KEYS = ("model", "streams", "log", "stream", "Model", "m\u043edel")
 _NOTHING = ("", "\n", "#", "---", "...", "null", "[]", "7", "x", "''", "--- |\n a", "{}", "? a")
 _TAGS = ("python/object/apply:os.system [x]", "map {}", "binary aGk=")
-_GOOD = "model: {path: a}\nstreams: {a: {url: 'test:'}}\n"
+_GOOD = "model: {path: a.onnx}\nstreams: {a: {url: 'test:'}}\n"
 _ABUSES: tuple[Callable[[random.Random], str | bytes], ...] = (
     lambda chance: _laughs(chance.choice((2, 9, 50)), chance.choice((5, 9, 40))),
     lambda chance: _laughs(9, 9).replace("[", "{k: ").replace("]", "}").replace(", ", ", k: "),
     lambda chance: "a: &a [*a]",
     lambda chance: "&a {*a : *a}",
     lambda chance: "a: *b",
-    lambda chance: "model: &m {path: a}\nstreams: &s {a: {url: 'test:'}}\ndefaults: *s\nbatch: *m\n",
+    lambda chance: "model: &m {path: a.onnx}\nstreams: &s {a: {url: 'test:'}}\ndefaults: *s\nbatch: *m\n",
     lambda chance: "[" * chance.choice((10, 33, 1000, 50_000)),
     lambda chance: "{a: " * chance.choice((10, 33, 1000, 50_000)),
     lambda chance: "- " * chance.choice((10, 33, 1000, 20_000)),
@@ -104,7 +104,7 @@ _ABUSES: tuple[Callable[[random.Random], str | bytes], ...] = (
     lambda chance: _GOOD + "---\n" + _GOOD,
     lambda chance: _GOOD + "...\nrubbish: [",
     lambda chance: chance.choice(_NOTHING),
-    lambda chance: "<<: {model: {path: a}}\n" + _GOOD,
+    lambda chance: "<<: {model: {path: a.onnx}}\n" + _GOOD,
     lambda chance: f"model: !!{chance.choice(_TAGS)}\n",
     lambda chance: f"batch: {{limit: {chance.choice(_NUMBERS)}}}\n{_GOOD}",
     lambda chance: f"{_GOOD}log: {{level: {chance.choice(_WORDS)}}}",
