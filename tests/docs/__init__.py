@@ -100,7 +100,7 @@ def _words(line: str) -> list[str]:
 
 def _stripped(words: list[str]) -> list[str]:
     while words and (words[0] in _PREFIXES or re.fullmatch(r"[A-Z_]+=.*", words[0])):
-        words = words[1:]
+        words = words[3:] if words[:2] == ["sudo", "-u"] else words[1:]
     kept: list[str] = []
     skipping = False
     for word in words:
