@@ -84,7 +84,7 @@ def _indented(name: str, lines: list[str]) -> list[Block]:
             else:
                 text = "\n".join(kept).strip("\n") + "\n"
                 is_shell = re.match(
-                    r"(?:[A-Z_]+=\S+ )*(?:streamd|python|pytest|pip|hatch|uv|systemctl|sudo) ?", text
+                    r"(?:[A-Z_]+=\S+ )*(?:streamd|python|pytest|pip|hatch|uv|systemctl|sudo)(?: |\n)", text
                 )
                 found.append(Block(name, begun, "sh" if is_shell else "", text))
                 kept = []
