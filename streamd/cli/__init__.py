@@ -11,7 +11,23 @@ from typing import Any
 
 import typer
 
-from streamd.cli import bench, build, check, demo, detect, inspect, keys, probe, run, service, tail
+from streamd.cli import (
+    bench,
+    build,
+    check,
+    demo,
+    detect,
+    inspect,
+    keys,
+    probe,
+    record,
+    replay,
+    run,
+    service,
+    tail,
+    top,
+    view,
+)
 from streamd.core.errors import StreamdError
 
 # Plain help: typer's rich help would triple the time of `streamd --help`.
@@ -33,6 +49,10 @@ _VERBS: dict[str, Callable[..., None]] = {
     "inspect": inspect.inspect,
     "probe": probe.probe,
     "tail": tail.tail,
+    "top": top.top,
+    "view": view.view,
+    "record": record.record,
+    "replay": replay.replay,
     "bench": bench.bench,
 }
 for _name, _verb in _VERBS.items():
