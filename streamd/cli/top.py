@@ -100,10 +100,14 @@ def _once(
         print(as_json(found))
         return
     console = Console(highlight=False)
-    if not console.is_terminal:
-        # A pipe has no width: nothing is left out there.
-        console = Console(highlight=False, width=_WIDE)
-    console.print(screen(found, "trouble", console.width))
+    if console.is_terminal:
+        console.print(screen(found, "trouble", console.width))
+        return
+    # A pipe has no width: nothing is left out there.
+    console = Console(highlight=False, width=_WIDE)
+    with console.capture() as text:
+        console.print(screen(found, "trouble", _WIDE))
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 def _live(

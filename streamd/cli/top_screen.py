@@ -8,7 +8,7 @@ import signal
 import time
 from threading import Event
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
 from streamd.bus.client import Messages
@@ -78,10 +78,12 @@ class TopScreen:
         return came
 
     def _draw(self, live: Live) -> None:
-        size = self._console.size
+        # Not what the environment said of the terminal when this began: it may have another size by now.
+        size = os.get_terminal_size(1)
+        self._console.size = ConsoleDimensions(size.columns, size.lines)
         footer = f"s: sort (now by {self._order})   q: quit"
         found = self._watch.overview(self._source.latest())
-        live.update(screen(found, self._order, size.width, size.height, footer), refresh=True)
+        live.update(screen(found, self._order, size.columns, size.lines, footer), refresh=True)
 
     def _on_suspend(self, number: int, frame: object) -> None:
         self._suspended = True

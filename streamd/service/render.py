@@ -46,7 +46,7 @@ def annotate(file: bytes, objects: Sequence[wire.Object], suffix: str) -> bytes:
     Raises StreamdError for what is no picture.
     """
     try:
-        picture = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) if file else None
         if picture is None:
             raise StreamdError("what came is no JPEG; pictures come from the endpoint publish.frames")
         for one in reversed(objects):

@@ -2,79 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import socket
 import stat
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from streamd import subscribe
-from streamd.bus import wire
-from streamd.bus.endpoint import Endpoint
-from streamd.bus.recording import Recording, end_line, head_line, message_line
-from streamd.bus.replay import Pace, Replay
-from streamd.core.errors import OutputError
+from streamd.bus.recording import head_line, message_line
+from streamd.bus.replay import Pace
 from tests.bus.test_recording import PARTS, recording_of
+from tests.support.playing import Bench, results, running
 from tests.support.raw_reader import RawReader
-
-
-class Bench:
-    """A replay that runs."""
-
-    def __init__(self, file: bytes, pace: Pace, bind: str) -> None:
-        self.stop = threading.Event()
-        self.bound = threading.Event()
-        self.endpoint = ""
-        self.failure: Exception | None = None
-        self.replay = Replay(
-            Recording(io.BytesIO(file), "s.jsonl"), Endpoint("--bind", bind), pace, self.stop
-        )
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.replay.run(self._entered)
-        except OutputError as error:
-            self.failure = error
-        self.bound.set()
-
-    def _entered(self, endpoint: str) -> None:
-        self.endpoint = endpoint
-        self.bound.set()
-
-
-@contextmanager
-def running(file: bytes, pace: Pace, bind: str = "tcp://127.0.0.1:0") -> Iterator[Bench]:
-    bench = Bench(file, pace, bind)
-    try:
-        assert bench.bound.wait(10)
-        yield bench
-    finally:
-        bench.stop.set()
-        bench.thread.join(10)
-        assert not bench.thread.is_alive()
-
-
-def result(seq: int) -> bytes:
-    return wire.encode(
-        wire.ResultMessage(
-            run="r1", stream="gate", epoch=0, seq=seq, frame=seq, dropped=0, received_us=1, published_us=2,
-            clock="file", width=64, height=48, model="m", provider="CPUExecutionProvider",
-            stages_ms={"total": 1.0}, objects=[wire.Object(0, "person", 0.5, (1.0, 2.0, 3.0, 4.0))],
-        )
-    )  # fmt: skip
-
-
-def results(number: int, interval_us: int) -> bytes:
-    lines = [message_line(i * interval_us, [b"streamd/gate/results", result(i)]) for i in range(number)]
-    return head_line("tcp://x", 1) + b"".join(lines) + end_line(number * interval_us, number, 0)
 
 
 def test_a_subscriber_gets_all_of_it_byte_for_byte() -> None:
@@ -110,10 +51,11 @@ def test_our_own_client_reads_it_without_a_gap() -> None:
 
 
 def test_a_slow_subscriber_loses_nothing_when_it_is_fast() -> None:
-    number = 6000
+    # More than all buffers between the two hold.
+    number = 2500
     with (
-        running(results(number, 1_000_000), Pace(None)) as bench,
-        RawReader(bench.endpoint, queue=1, pause_s=0.0001) as reader,
+        running(results(number, 1_000_000, padding=20_000), Pace(None)) as bench,
+        RawReader(bench.endpoint, queue=1, pause_s=0.0003) as reader,
     ):
         assert reader.wait(number)
         assert [json.loads(parts[1])["seq"] for parts in reader.parts] == list(range(number))
