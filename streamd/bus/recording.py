@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -18,6 +18,9 @@ SCHEMA = "streamd.recording/1"
 _LONGEST_HEAD = 1 << 16
 _LONGEST_LINE = 1 << 28  # bytes: a picture in base64 is far below
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, binascii.Error)
+
+
+Micros = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
 class Head(Struct, kw_only=True, tag_field="schema", tag=SCHEMA):
@@ -35,7 +38,7 @@ class Line(Struct, kw_only=True, omit_defaults=True):
     behind.
     """
 
-    after_us: int
+    after_us: Micros
     topic: str | UnsetType = UNSET
     topic_base64: str | UnsetType = UNSET
     header: msgspec.Raw | UnsetType = UNSET
@@ -46,7 +49,7 @@ class Line(Struct, kw_only=True, omit_defaults=True):
 class End(Struct, kw_only=True):
     """The last line: a recording without it was cut. `lost`: results that the recorder did not get."""
 
-    after_us: int
+    after_us: Micros
     end: Literal[True] = True
     messages: int
     lost: int

@@ -34,7 +34,7 @@ ProviderName: TypeAlias = Annotated[
 ]
 Timeout: TypeAlias = Annotated[
     float | None,
-    typer.Option("--timeout", min=0, metavar="S", help="Give up after S seconds without a message."),
+    typer.Option("--timeout", min=0, max=1e6, metavar="S", help="Give up after S seconds without a message."),
 ]
 ClientKeys: TypeAlias = Annotated[
     Path | None,

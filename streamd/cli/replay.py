@@ -13,6 +13,8 @@ from streamd.core.errors import MissingFileError, StreamdError, UsageError
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+_SLOWEST, _FASTEST = 0.001, 1000.0
+
 
 def replay(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A recording; - is stdin.")],
@@ -38,8 +40,10 @@ def replay(
     """
     if speed is not None and fast:
         raise UsageError("--speed and --fast: choose one of the two")
-    if speed is not None and not 0 < speed < float("inf"):
-        raise UsageError(f"--speed {speed:g}: must be above 0; --fast plays without any timing")
+    if speed is not None and not _SLOWEST <= speed <= _FASTEST:
+        raise UsageError(
+            f"--speed {speed:g}: must be {_SLOWEST:g} to {_FASTEST:g}; --fast plays without any timing"
+        )
     with Stop() as stop:
         import contextlib
         from pathlib import Path

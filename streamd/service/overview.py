@@ -19,6 +19,7 @@ from streamd.service.scrape import Reading, Scrape
 _WINDOW_NS = 5 * NS_PER_S
 _MOST_RESULTS = 300  # of a stream within the window
 _MOST_STREAMS = 1000  # whose results are looked at before a status has told which there are
+_HUGE = 1 << 62
 
 SCHEMA = "streamd.top/1"
 
@@ -143,6 +144,7 @@ class Watch:
                 self._unreadable = printable(topic)[:100]
 
     def _take_result(self, seen: _Seen) -> None:
+        _refuse_huge(seen.seq, seen.epoch, *seen.stages_ms.values())
         known = self._status.streams if self._status is not None else {}
         if seen.stream not in known and len(self._results) >= _MOST_STREAMS:
             return
@@ -152,6 +154,7 @@ class Watch:
         results.provider = seen.provider
 
     def _take_event(self, event: wire.EventMessage) -> None:
+        _refuse_huge(event.at_us)
         if isinstance(event.stream, str):
             if event.stream in self._events or len(self._events) < _MOST_STREAMS:
                 self._events[event.stream] = event
@@ -159,6 +162,9 @@ class Watch:
             self._daemon_event = event
 
     def _take_status(self, status: wire.StatusMessage) -> None:
+        for stream in status.streams.values():
+            _refuse_huge(stream.seq, stream.decoded, stream.dropped, stream.fps)
+        _refuse_huge(status.uptime_s)
         last = self._status
         if last is not None and last.run != status.run:
             self._restarts += 1
@@ -250,3 +256,9 @@ class Watch:
             if name != "total":
                 values = [stages[name] for _, stages in results.recent if name in stages]
                 found.stages_ms[shown] = round(sum(values) / len(values), 3)
+
+
+def _refuse_huge(*numbers: float) -> None:
+    """JSON's integers have no end, and no counter, time or rate comes near this."""
+    if any(not -_HUGE < number < _HUGE for number in numbers):
+        raise msgspec.ValidationError("a number that is none of streamd's")

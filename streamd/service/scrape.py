@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
@@ -22,8 +23,8 @@ _COUNTERS = ("streamd_reconnects_total", "streamd_packets_lost_total")
 class PageStream(msgspec.Struct):
     """A stream on the page /streams; what is not read here is left out."""
 
-    since_s: float | msgspec.UnsetType = msgspec.UNSET
-    dropped: dict[str, int] = {}
+    since_s: Annotated[float, msgspec.Meta(ge=0, lt=1e12)] | msgspec.UnsetType = msgspec.UNSET
+    dropped: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]] = {}
 
 
 _decode_streams = msgspec.json.Decoder(dict[str, PageStream]).decode
@@ -66,7 +67,7 @@ def scrape(at: Address) -> Scrape:
         streams = _decode_streams(_page(at, "/streams"))
         metrics = _page(at, "/metrics").decode()
         reconnects, lost = (_sums(metrics, name) for name in _COUNTERS)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
         raise StreamdError(f"{at} is no metrics endpoint of streamd") from error
     return Scrape(streams, reconnects, lost)
 

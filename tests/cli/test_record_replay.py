@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -126,6 +127,21 @@ def test_a_full_disk_leaves_whole_lines() -> None:
         )
 
 
+def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the write that goes past it is done in part, as there."""
+    path = tmp_path / "a.jsonl"
+    with running(results(1000, 1000), Pace(loop=True)) as bench:
+        limit = (resource.RLIMIT_FSIZE, (5000, 5000))
+        done = run("record", bench.endpoint, path, preexec_fn=lambda: resource.setrlimit(*limit))
+    assert done.returncode == 1
+    assert "a.jsonl cannot be written any more: File too large" in done.stderr.splitlines()[-1]
+    found, fault = read(path.read_bytes())
+    assert len(found) > 5
+    assert path.read_bytes().endswith(b"\n")
+    assert fault is not None
+    assert "was cut: it has no end" in fault
+
+
 def test_a_reader_that_has_gone_ends_a_recording() -> None:
     with running(session(), Pace(loop=True)) as bench, start("record", bench.endpoint, "-") as record:
         assert record.stdout is not None
@@ -186,8 +202,8 @@ def test_what_replay_refuses(tmp_path: Path, taken: str) -> None:
     fails(run_inline("replay", good, "--bind", taken), 1, f"{taken} is in use")
     fails(run_inline("replay", good, "--bind", "nonsense"), 2, "--bind nonsense", "tcp://HOST:PORT")
     fails(run_inline("replay", good, "--speed", "2", "--fast"), 2, "choose one")
-    for speed in ("0", "-1", "nan", "inf"):
-        fails(run_inline("replay", good, "--speed", speed), 2, f"--speed {speed}", "above 0")
+    for speed in ("0", "-1", "nan", "inf", "1e-300"):
+        fails(run_inline("replay", good, "--speed", speed), 2, f"--speed {speed}", "must be 0.001 to 1000")
     pipe = run("replay", "-", "--loop", input=good.read_text(errors="replace"))
     fails(pipe, 2, "stdin cannot be played again")
 

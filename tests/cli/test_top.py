@@ -36,6 +36,7 @@ class Terminal:
         self.resize(columns)
         self.before = termios.tcgetattr(self.theirs)
         self.text = ""
+        self._gone = False
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "streamd", *arguments],
@@ -75,13 +76,22 @@ class Terminal:
     def mode(self) -> Any:
         return termios.tcgetattr(self.theirs)
 
+    def hang_up(self) -> None:
+        """The connection is lost: whoever reads or writes it gets an error, and its session a SIGHUP."""
+        self._gone = True
+        termios.tcflow(self.theirs, termios.TCOON)
+        os.close(self.theirs)
+        os.close(self.ours)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(30)
-        os.close(self.theirs)
+        if not self._gone:
+            os.close(self.theirs)
         self._reader.join(10)
-        os.close(self.ours)
+        if not self._gone:
+            os.close(self.ours)
 
 
 @contextmanager
@@ -132,6 +142,26 @@ def test_a_signal_leaves_the_terminal_as_it_was(bus: Bench, number: int) -> None
         assert shown.process.wait(30) == 0
         assert shown.wait(LEFT, SHOWN)
         assert shown.mode() == shown.before
+
+
+def test_a_terminal_that_takes_nothing_is_left_at_the_second_signal(bus: Bench) -> None:
+    with terminal("top", bus.endpoint) as shown:
+        assert shown.wait("gate", "now by trouble")
+        termios.tcflow(shown.theirs, termios.TCOOFF)  # Ctrl-S
+        time.sleep(1.5)  # by now it is inside a write
+        shown.process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            shown.process.wait(1)
+        shown.process.terminate()
+        assert shown.process.wait(30) == 130
+        assert shown.mode() == shown.before
+
+
+def test_a_terminal_that_has_gone_ends_it(bus: Bench) -> None:
+    with terminal("top", bus.endpoint) as shown:
+        assert shown.wait("gate", "now by trouble")
+        shown.hang_up()
+        assert shown.process.wait(30) in (0, 1, 120)
 
 
 def test_it_is_suspended_and_goes_on(bus: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from streamd.bus.replay import Pace
 from streamd.core.errors import StreamdError
 from streamd.core.picture import Pixels
 from streamd.service.render import annotate, colour_of
-from tests.support.command import fails, run_inline
+from tests.support.command import fails, run, run_inline, start
 from tests.support.playing import result, running, session
 
 BOX = (20.0, 20.0, 60.0, 44.0)
@@ -95,6 +96,29 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         fails(run_inline("view", bench.endpoint, "--out", tmp_path / "file"), 1, "cannot be made")
         fails(run_inline("view", bench.endpoint, "--out", tmp_path), 1, "gate.jpg cannot be written")
     assert {path.name for path in tmp_path.iterdir()} == {"file", "gate.jpg"}
+
+
+def test_a_full_disk_leaves_the_picture_before_it(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    (tmp_path / "gate.jpg").write_text("the one before")
+    with running(pictures("gate"), Pace(loop=True)) as bench:
+        limit = (resource.RLIMIT_FSIZE, (100, 100))
+        done = run("view", bench.endpoint, "--out", tmp_path, preexec_fn=lambda: resource.setrlimit(*limit))
+    fails(done, 1, "gate.jpg cannot be written", "File too large")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("gate.jpg", "the one before")]
+
+
+def test_a_reader_of_the_lines_that_has_gone_is_no_failure(tmp_path: Path) -> None:
+    with (
+        running(pictures("gate"), Pace(loop=True)) as bench,
+        start("view", bench.endpoint, "--out", tmp_path) as view,
+    ):
+        assert view.stdout is not None
+        view.stdout.readline()
+        view.stdout.close()
+        assert view.wait(60) == 0
+        assert view.stderr is not None
+        assert view.stderr.read() == ""
 
 
 @pytest.mark.parametrize("stream", ["../evil", "a/b", "..", "", "x" * 300, "\x1b[2J"])

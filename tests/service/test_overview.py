@@ -122,6 +122,20 @@ def test_a_newer_daemon_and_rubbish_are_noted() -> None:
     assert "unreadable" not in json.loads(as_json(unknown))
 
 
+@pytest.mark.parametrize("number", [b"-" + b"9" * 400, b"9" * 400, b"1e308"])
+def test_numbers_without_end_are_no_message(number: bytes) -> None:
+    event = wire.EventMessage(run="r1", stream="gate", epoch=0, n=1, at_us=-7, event="live")
+    watch = watched(("streamd/_daemon/status", status()), ("streamd/gate/results", result(1)))
+    watch.take("streamd/gate/events", wire.encode(event).replace(b"-7", number))
+    watch.take("streamd/gate/results", result(77).replace(b"77", number))
+    watch.take("streamd/gate/results", result(2, 77.5).replace(b"77.5", number))
+    watch.take("streamd/_daemon/status", status(dropped=77).replace(b"77", number))
+    watch.take("streamd/_daemon/status", status(uptime_s=77.5).replace(b"77.5", number))
+    found = watch.overview(NONE)
+    assert isinstance(found.unreadable, str)
+    assert (found.streams["gate"].dropped, found.streams["gate"].age_p95_ms) == (4, 5.0)
+
+
 def test_no_damaged_message_raises() -> None:
     watch = Watch("x")
     for seed in range(400):
