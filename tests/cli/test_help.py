@@ -14,9 +14,7 @@ def _verbs(*group: str) -> list[str]:
     return re.findall(r"(?m)^  ([a-z]+) ", shown.partition("Commands:")[2])
 
 
-VERBS = [
-    (name, *inner) for name in _verbs() for inner in ([(one,) for one in _verbs(name)] or [()])
-]
+VERBS = [(name, *inner) for name in _verbs() for inner in ([(one,) for one in _verbs(name)] or [()])]
 
 
 def test_the_verbs_were_found() -> None:
