@@ -38,7 +38,7 @@ HOMES = {
     "yaml": ["service/document.py"],
     "pydantic": ["service/"],
     "pydantic_core": ["service/"],
-    "prometheus_client": ["service/metrics.py"],
+    "prometheus_client": ["service/metrics.py", "service/scrape.py"],
     "typer": ["cli/"],
     "rich": ["cli/"],
     "loguru": ["service/", "cli/"],

@@ -10,6 +10,7 @@ import yaml
 
 from streamd.core.errors import Reason
 from streamd.pipeline.ledger import Drop
+from streamd.service.overview import Overview, StreamOverview
 from tests.support.command import run_inline
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model
@@ -38,3 +39,8 @@ def test_each_option_of_service_install_is_told() -> None:
     shown = run_inline("service", "install", "--help").stdout
     told = set(re.findall(r"(?m)^\| `(--[a-z-]+)", TEXT)) | {"--config", "--help"}
     assert set(re.findall(r"--[a-z]+(?:-[a-z]+)*", shown.split("Options:")[1])) - {"--template."} <= told
+
+
+def test_each_field_of_top_is_told() -> None:
+    fields = {*Overview.__struct_fields__, *StreamOverview.__struct_fields__} - {"newer", "unreadable"}
+    assert not {name for name in fields if f"`{name}`" not in TEXT}

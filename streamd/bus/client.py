@@ -13,7 +13,9 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from streamd.bus import wire
+from streamd.bus.gaps import Gaps
 from streamd.bus.keys import KeyPair, read_pair, read_public
+from streamd.bus.versions import advice, newer_schema
 from streamd.core.errors import StreamdError, UsageError
 from streamd.core.text import printable
 from streamd.core.timing import Deadline
@@ -72,7 +74,7 @@ class Messages:
         *,
         queue: int | None = None,
     ) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._timeout_s = timeout_s
         self._login = login
         self._cut_off = False
@@ -146,14 +148,14 @@ class Messages:
         self._cut_off = kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
         if kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._login is not None:
             raise StreamdError(
-                f"{self._endpoint}: the daemon refused the key of {self._login.name}; put its public half into the "
+                f"{self.endpoint}: the daemon refused the key of {self._login.name}; put its public half into the "
                 "daemon's folder clients/, let it reload, and connect again"
             )
         if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and code == _OTHER_MECHANISM:
             raise StreamdError(
-                f"{self._endpoint}: the bus is encrypted; name this client's keys and the daemon's server.key"
+                f"{self.endpoint}: the bus is encrypted; name this client's keys and the daemon's server.key"
                 if self._login is None
-                else f"{self._endpoint}: the bus is not encrypted; leave the keys out, or set publish.curve"
+                else f"{self.endpoint}: the bus is not encrypted; leave the keys out, or set publish.curve"
             )
 
     def ready(self) -> bool:
@@ -194,7 +196,7 @@ class Subscription:
     ) -> None:
         self.gaps = 0
         self._latest = latest
-        self._expected: dict[tuple[str, str, int], int] = {}
+        self._seen = Gaps()
         prefix = wire.topic(stream, "results") if stream else b"streamd/"
         self._timeout_s = timeout_s
         self._messages = Messages(endpoint, prefix, login=login)
@@ -221,19 +223,8 @@ class Subscription:
         if not topic.endswith("/results"):
             return None
         result = decode(body)
-        self._count(result)
+        self.gaps += self._seen.before(result.run, result.stream, result.epoch, result.seq)
         return result
-
-    def _count(self, result: wire.ResultMessage) -> None:
-        key = (result.run, result.stream, result.epoch)
-        expected = self._expected.get(key)
-        if expected is None:
-            # The first of this run and epoch: forget the runs before, or a year of restarts would add up.
-            for old in [other for other in self._expected if other[1] == result.stream]:
-                del self._expected[old]
-        elif result.seq > expected:
-            self.gaps += result.seq - expected
-        self._expected[key] = result.seq + 1
 
     def close(self) -> None:
         """Disconnect. Iterating afterwards raises ZMQError."""
@@ -253,6 +244,9 @@ def decode(body: bytes) -> wire.ResultMessage:
     try:
         return _decode_result(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        schema = newer_schema(body)
+        if schema is not None:
+            raise StreamdError(advice(schema)) from error
         raise StreamdError(
             f"not a streamd.result/1 message ({printable(str(error))[:200]}); update streamd on this side, or check"
             " the endpoint"

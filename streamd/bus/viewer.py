@@ -31,17 +31,26 @@ class Pictures:
         return self
 
     def __next__(self) -> tuple[wire.ResultMessage, bytes]:
-        """The next picture; blocks.
+        """The next picture; blocks. Raises as `within`, with the time-out that was given at first."""
+        return self.within(self._timeout_s)
 
-        Raises TimeoutError after `timeout_s`, StreamdError for a message that holds none, or when refused.
+    def within(self, timeout_s: float | None) -> tuple[wire.ResultMessage, bytes]:
+        """The next picture. Raises TimeoutError after `timeout_s` without one (None: waits for ever).
+
+        Raises StreamdError for a message that holds none, or when refused.
         """
         try:
-            topic, *parts = self._messages.parts_within(self._timeout_s)
+            topic, *parts = self._messages.parts_within(timeout_s)
         except TimeoutError:
-            raise TimeoutError(f"no picture within {self._timeout_s:g} s{self._messages.hint}") from None
+            raise TimeoutError(f"no picture within {timeout_s:g} s{self.hint}") from None
         if not topic.endswith(b"/frames") or len(parts) < 2:
             raise StreamdError("a message without a picture; pictures come from the endpoint publish.frames")
         return decode(parts[0]), parts[1]
+
+    @property
+    def hint(self) -> str:
+        """What may be wrong, as the end of a message; empty when nothing is known."""
+        return self._messages.hint
 
     def close(self) -> None:
         """Disconnect. Iterating afterwards raises ZMQError."""

@@ -22,9 +22,13 @@ from streamd.cli import (
     keys,
     models,
     probe,
+    record,
+    replay,
     run,
     service,
     tail,
+    top,
+    view,
 )
 from streamd.core.errors import StreamdError
 
@@ -47,6 +51,10 @@ _VERBS: dict[str, Callable[..., None]] = {
     "inspect": inspect.inspect,
     "probe": probe.probe,
     "tail": tail.tail,
+    "top": top.top,
+    "view": view.view,
+    "record": record.record,
+    "replay": replay.replay,
     "bench": bench.bench,
     "doctor": doctor.doctor,
 }

@@ -21,6 +21,8 @@ def check(
     Prints every fault with file, line, key and what is allowed. Ends with 2 when the file must be changed,
     with 1 when only a file or a credential that it names is missing. Fetches nothing: of a known model that is not
     here it says where `run` takes it from.
+
+    Example: streamd check -c streamd.yaml
     """
     import json
 

@@ -93,6 +93,8 @@ def list_(folder: Folder) -> None:
     """Check a daemon's folder of keys and show who may read.
 
     Ends with 2 when a file must be changed, with 1 when one is missing or open to others.
+
+    Example: streamd keys list /etc/streamd/keys
     """
     from streamd.bus.keys import read_keyring
 

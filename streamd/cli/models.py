@@ -23,7 +23,10 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="JSON on stdout.")
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """Show every known model, and whether it is here already."""
+    """Show every known model, and whether it is here already.
+
+    Example: streamd models list
+    """
     from streamd.models.catalogue import catalogue
 
     store = _store()
@@ -80,7 +83,10 @@ def path(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a known model.")],
     json: Json = False,
 ) -> None:
-    """Print where a model is; ends with 1 and says what to do when it is not here."""
+    """Print where a model is; ends with 1 and says what to do when it is not here.
+
+    Example: streamd models path yolox-nano
+    """
     from streamd.core.errors import FetchError
 
     model, store = _known(name), _store()

@@ -31,8 +31,9 @@ from streamd.models.selection import Rules
 from streamd.models.session import Provider
 from streamd.service import logging, offline
 from streamd.service.configured import offline_options
+from streamd.service.line_file import LineFile
 from streamd.service.movie import Movies
-from streamd.service.outputs import CsvRows, JsonLines, LineFile, Sink, refuse_overlaps
+from streamd.service.outputs import CsvRows, JsonLines, Sink, refuse_overlaps
 from streamd.service.start import open_detector, tell_of
 from streamd.service.tally import Tally
 from streamd.sources import SourceRequest

@@ -35,6 +35,19 @@ ProviderName: TypeAlias = Annotated[
     str | None,
     typer.Option("--provider", help="tensorrt, cuda or cpu, and no other; else the best that runs."),
 ]
+Timeout: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0, max=1e6, metavar="S", help="Give up after S seconds without a message."),
+]
+ClientKeys: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--keys", metavar="NAME.key_secret", help="This client's keys, for an encrypted bus."),
+]
+ServerKey: TypeAlias = Annotated[
+    Path | None, typer.Option("--server-key", metavar="server.key", help="The daemon's public key.")
+]
+BUS = "tcp://127.0.0.1:5560"
+"""Where a daemon publishes unless it is told otherwise."""
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -1,10 +1,11 @@
-"""How an offline run is stopped: by SIGINT or SIGTERM, at any moment after its verb was understood."""
+"""How a command is stopped: by SIGINT or SIGTERM, at any moment after its verb was understood."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,7 +19,10 @@ class Stop:
     no flag: the first signal interrupts it. Used with `with`, in the main thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *also: signal.Signals, restore: Callable[[], object] = lambda: None) -> None:
+        """also: further signals that ask for the end; restore: is called before an exit at once."""
+        self._signals = (signal.SIGINT, signal.SIGTERM, *also)
+        self._restore = restore
         self.event = threading.Event()
         self.signal: int | None = None
         """The signal that came."""
@@ -33,7 +37,10 @@ class Stop:
 
     def __enter__(self) -> Stop:
         self._before = {
-            number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._handle)
+            for number in self._signals
+            # Under nohup a closed connection is to end nothing.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
         return self
 
@@ -49,6 +56,7 @@ class Stop:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.event.is_set():
+            self._restore()
             os._exit(130)
         self.signal = number
         self.event.set()

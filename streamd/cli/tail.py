@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamd.cli import options
 from streamd.core.errors import StreamdError
 from streamd.core.text import printable
 
 
 def tail(
-    endpoint: Annotated[str, typer.Argument()] = "tcp://127.0.0.1:5560",
+    endpoint: Annotated[str, typer.Argument()] = options.BUS,
     stream: Annotated[str | None, typer.Option("--stream", metavar="ID", help="Only this stream.")] = None,
     json: Annotated[bool, typer.Option("--json", help="The messages as they are, one a line.")] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="S", help="Give up after S seconds without a message."),
-    ] = None,
-    keys: Annotated[
-        Path | None,
-        typer.Option("--keys", metavar="NAME.key_secret", help="This client's keys, for an encrypted bus."),
-    ] = None,
-    server_key: Annotated[
-        Path | None, typer.Option("--server-key", metavar="server.key", help="The daemon's public key.")
-    ] = None,
+    timeout: options.Timeout = None,
+    keys: options.ClientKeys = None,
+    server_key: options.ServerKey = None,
 ) -> None:
     """Print results and events of a running daemon; waits for one that is not there yet.
 
@@ -34,10 +26,14 @@ def tail(
     import sys
 
     from streamd.bus.client import messages
+    from streamd.bus.versions import advice, newer_schema
 
     with messages(endpoint, stream=stream, timeout_s=timeout, keys=keys, server_key=server_key) as feed:
         try:
             for topic, body in feed:
+                # The status is not shown, in whatever version; with --json everything is, as it is.
+                if not json and not topic.endswith("/status") and (schema := newer_schema(body)):
+                    raise StreamdError(f"{endpoint}: {advice(schema)}; --json shows the messages as they are")
                 try:
                     line = _as_it_is(body) if json else _line(topic, body)
                 # What a message of another program can be: no text, no JSON, too deep, or of another shape.

@@ -18,7 +18,7 @@ from streamd.core.errors import OutputError, UsageError
 from streamd.core.picture import Pixels
 from streamd.models.colour import upright_bgr
 from streamd.pipeline.outbox import Result
-from streamd.service.outputs import create, remove_empty, write_failure
+from streamd.service.line_file import create, remove_empty, write_failure
 from streamd.service.render import draw
 from streamd.sources import Source
 from streamd.sources.address import path_of, scheme_of

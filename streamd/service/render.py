@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from loguru import logger
 
+from streamd.bus import wire
+from streamd.core.errors import StreamdError
 from streamd.core.picture import Picture, Pixels
 from streamd.models.colour import upright_bgr
 from streamd.models.contract import Detections
@@ -25,20 +28,54 @@ def colour_of(class_id: int) -> tuple[int, int, int]:
 
 def draw(picture: Pixels, detections: Detections, labels: Sequence[str]) -> None:
     """Draw boxes with class and score into a BGR picture [H, W, 3], in place; worst first, best on top."""
-    height, width = picture.shape[:2]
-    thickness = max(1, round(min(height, width) / 360))
-    scale = max(0.4, min(height, width) / 900)
     for i in reversed(range(len(detections))):
         class_id = int(detections.class_ids[i])
-        colour = colour_of(class_id)
-        x1, y1, x2, y2 = (round(float(value)) for value in detections.boxes[i])
-        # Edges are exclusive: the last pixel inside is one less.
-        cv2.rectangle(picture, (x1, y1), (max(x1, x2 - 1), max(y1, y2 - 1)), colour, thickness)
-        text = f"{labels[class_id]} {float(detections.scores[i]):.2f}"
-        _label(picture, text, (x1, y1), colour, scale)
-        if detections.keypoints is not None:
-            for x, y in detections.keypoints[i]:
-                cv2.circle(picture, (round(float(x)), round(float(y))), thickness + 1, colour, -1)
+        points = detections.keypoints
+        _mark(
+            picture,
+            class_id,
+            f"{labels[class_id]} {float(detections.scores[i]):.2f}",
+            [float(value) for value in detections.boxes[i]],
+            () if points is None else [(float(x), float(y)) for x, y in points[i]],
+        )
+
+
+def annotate(file: bytes, objects: Sequence[wire.Object], suffix: str) -> bytes:
+    """A published picture (a JPEG file) with its objects drawn in, as a file of this kind: `.jpg`, `.png`.
+
+    Raises StreamdError for what is no picture.
+    """
+    try:
+        picture = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) if file else None
+        if picture is None:
+            raise StreamdError("what came is no JPEG; pictures come from the endpoint publish.frames")
+        for one in reversed(objects):
+            points = one.keypoints if isinstance(one.keypoints, list) else ()
+            _mark(picture, one.class_id, f"{one.class_name} {one.score:.2f}", one.box, points)
+        _, encoded = cv2.imencode(suffix, picture)
+    except cv2.error as error:
+        raise StreamdError(f"the picture cannot be drawn into: {error.err}") from error
+    return bytes(encoded)
+
+
+def _mark(
+    picture: Any,
+    class_id: int,
+    text: str,
+    box: Sequence[float],
+    points: Sequence[tuple[float, float]],
+) -> None:
+    height, width = picture.shape[:2]
+    thickness = max(1, round(min(height, width) / 360))
+    colour = colour_of(class_id)
+    # What a message says need not lie in the picture, and OpenCV takes 32 bits.
+    x1, y1, x2, y2 = (round(min(max(value, -1e6), 1e6)) for value in box)
+    # Edges are exclusive: the last pixel inside is one less.
+    cv2.rectangle(picture, (x1, y1), (max(x1, x2 - 1), max(y1, y2 - 1)), colour, thickness)
+    _label(picture, text, (x1, y1), colour, max(0.4, min(height, width) / 900))
+    for x, y in points:
+        centre = (round(min(max(x, -1e6), 1e6)), round(min(max(y, -1e6), 1e6)))
+        cv2.circle(picture, centre, thickness + 1, colour, -1)
 
 
 def _label(

@@ -190,6 +190,8 @@ def test_a_foreign_message_is_refused_with_a_line() -> None:
     from streamd.bus.client import decode
 
     with pytest.raises(StreamdError, match=r"not a streamd\.result/1 message"):
+        decode(b'{"schema": "other.result/9"}')
+    with pytest.raises(StreamdError, match=r"speaks streamd\.result/9, .* update streamd on this side"):
         decode(b'{"schema": "streamd.result/9"}')
     with pytest.raises(StreamdError, match="check the endpoint"):
         decode(b"\xff\x00")
