@@ -104,6 +104,14 @@ def test_every_command_is_there_with_its_options(block: Block) -> None:
         _check_command(words)
 
 
+@pytest.mark.parametrize("block", _in("console"), ids=str)
+def test_every_command_of_a_screen_is_there(block: Block) -> None:
+    typed = re.findall(r"(?m)^\$ (.*)", block.text)
+    assert typed
+    for words in commands("\n".join(typed)):
+        _check_command(words)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_the_prose_is_there_with_its_options(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
