@@ -21,8 +21,7 @@ _ASSETS = Path(__file__).parent.parent / "streamd" / "assets"
 _HOME = "/home/box"  # stands for the folder in which all this is run
 _HEAD = """# What it looks like
 
-Made by `python -m tools.make_screens` on a machine with two cores and no GPU; the colours that a terminal gets are left
-out.
+Made by `python -m tools.make_screens` on a machine with two cores and no GPU; a terminal gets colours, too.
 """
 _BAD = """\
 model:
