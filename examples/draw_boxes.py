@@ -77,6 +77,7 @@ class Folder:
 
 class Movie:
     def __init__(self, path):
+        open(path, "wb").close()  # libav would tell what is wrong with the place at the first picture only
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
         self.container = av.open(f"file:{path}", "w", format="mp4", options=options)
         self.stream = None

@@ -7,8 +7,8 @@ Needs:  streamd; pyzmq and msgspec suffice (README.md, "A subscriber and nothing
     sqlite3 results.db "SELECT stream, max(seq), max(dropped) FROM results GROUP BY run, stream, epoch"
     sqlite3 results.db "SELECT class, count(*) FROM objects WHERE score > 0.5 GROUP BY class"
 
-Written twice a second, and at the end: a kill loses what came since. In WAL mode others may read meanwhile.
-Nothing is ever deleted here. `plot_sqlite.py` draws the file. Two of these may write one file.
+Written twice a second, and at the end: a kill loses what came since. In WAL mode others may read meanwhile, and two
+of these may write one file. Nothing is ever deleted here. `plot_sqlite.py` draws the file.
 Waits for a daemon that is not there yet; ends with Ctrl-C or SIGTERM.
 """
 
@@ -52,17 +52,17 @@ def insert(database, result):
 
 
 def keep(database, results, stop):
-    """Until `stop`; returns how many results were added. A commit never parts a result from its objects."""
-    count, committed = 0, time.monotonic()
+    """Until `stop`; returns how many results were added, in batches, so that the file is locked for moments only."""
+    count, batch, written = 0, [], time.monotonic()
     while not stop.is_set():
         try:
-            count += insert(database, next(results))
+            batch.append(next(results))
         except TimeoutError:
             pass
-        if time.monotonic() - committed > EVERY_S:
-            database.commit()
-            committed = time.monotonic()
-    database.commit()
+        if stop.is_set() or time.monotonic() - written > EVERY_S:
+            with database:  # all of it or nothing
+                count += sum(insert(database, result) for result in batch)
+            batch, written = [], time.monotonic()
     return count
 
 

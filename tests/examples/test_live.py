@@ -57,15 +57,16 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
         "subscriber": example.start("subscriber.py", bus, libraries=LIGHT),
         "count": example.start("count_people.py", bus, "--seconds", 2, libraries=LIGHT),
         "sqlite": example.start("to_sqlite.py", folder / "results.db", bus, libraries=LIGHT),
+        "twin": example.start("to_sqlite.py", folder / "results.db", bus, libraries=LIGHT),
         "movie": example.start("draw_boxes.py", frames, folder / "gate.mp4", "--stream", "gate"),
-        "folder": example.start("draw_boxes.py", frames, folder / "drawn", "--limit", 12),
+        "folder": example.start("draw_boxes.py", frames, folder / "drawn", "--limit", 8),
     }
     with (
         Reader(bus) as reader,
         pictures(frames, timeout_s=60) as shown,
         RunningDaemon(config) as daemon,
     ):
-        while running["folder"].poll() is None or len(reader.of("/results")) < 60:
+        while running["folder"].poll() is None or len(reader.of("/results")) < 45:
             result, jpeg = next(shown)
             gone.pictures[result.stream, result.seq] = result, jpeg
         gone.ended["folder"] = example.end(running.pop("folder"), None)
@@ -122,11 +123,13 @@ def test_sqlite_holds_the_results_as_they_were_sent(visit: Visit) -> None:
     database.row_factory = sqlite3.Row
     assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     kept = database.execute("SELECT * FROM results").fetchall()
-    told = re.match(r".*results\.db: (\d+) results, 0 lost", visit.ended["sqlite"][2])
-    assert told
-    assert len(kept) == int(told[1]) > 20
+    told = [
+        re.match(r".*results\.db: (\d+) results, 0 lost", visit.ended[name][2]) for name in ("sqlite", "twin")
+    ]
+    # Each result once, whoever of the two was first.
+    assert len(kept) == sum(int(words[1]) for words in told if words) > 20
     for name in ("gate", "yard"):
-        seqs = [row["seq"] for row in kept if row["stream"] == name]
+        seqs = sorted(row["seq"] for row in kept if row["stream"] == name)
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     first = visit.first()
     for row in kept:
@@ -164,7 +167,7 @@ def assert_drawn(image: np.ndarray, result: wire.ResultMessage, jpeg: bytes) -> 
 
 def test_the_folder_holds_pictures_with_boxes(visit: Visit) -> None:
     paths = sorted((visit.folder / "drawn").iterdir())
-    assert len(paths) == 12
+    assert len(paths) == 8
     checked = 0
     for path in paths:
         stream, _, seq = path.stem.split("-")
