@@ -73,12 +73,8 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     """Files may not exceed 64 KiB: a disk that is full soon."""
     (tmp_path / "file").touch()
     with Feed(tmp_path) as feed:
-        kept = example.start(
-            "to_sqlite.py",
-            tmp_path / "results.db",
-            feed.endpoint,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)),
-        )
+        kept = example.start("to_sqlite.py", tmp_path / "results.db", feed.endpoint)
+        resource.prlimit(kept.pid, resource.RLIMIT_FSIZE, (65536, 65536))
         feed.wait_for(1)
         for seq in range(2000):
             feed.send("streamd/a/results", RESULT % seq)
