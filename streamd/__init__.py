@@ -12,29 +12,44 @@ benchmark what a box can do, measured on all of the above
 diagnosis what a machine has and lacks
 cli       one file per verb; the only place that prints
 
-`import streamd` loads none of the heavy libraries; `streamd.subscribe` and `streamd.pictures` load pyzmq when first
-used.
+`import streamd` loads none of the heavy libraries; `streamd.subscribe`, `messages` and `pictures` load pyzmq and
+msgspec when first used, and need nothing else.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamd.bus.client import Subscription, subscribe
+    from streamd.bus.client import Messages, Subscription, messages, subscribe
     from streamd.bus.viewer import Pictures, pictures
+    from streamd.core.errors import StreamdError
 
 __version__ = "0.1.0"
-__all__ = ["Pictures", "Subscription", "__version__", "pictures", "subscribe"]
+__all__ = [
+    "Messages",
+    "Pictures",
+    "StreamdError",
+    "Subscription",
+    "__version__",
+    "messages",
+    "pictures",
+    "subscribe",
+]
+
+_HOMES = {
+    "Messages": "streamd.bus.client",
+    "Pictures": "streamd.bus.viewer",
+    "StreamdError": "streamd.core.errors",
+    "Subscription": "streamd.bus.client",
+    "messages": "streamd.bus.client",
+    "pictures": "streamd.bus.viewer",
+    "subscribe": "streamd.bus.client",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("subscribe", "Subscription"):
-        from streamd.bus import client
-
-        return getattr(client, name)
-    if name in ("pictures", "Pictures"):
-        from streamd.bus import viewer
-
-        return getattr(viewer, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'streamd' has no attribute {name!r}")

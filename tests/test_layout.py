@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import streamd
+
 PACKAGE = Path(__file__).parent.parent / "streamd"
 GROUPS = ["core", "sources", "models", "pipeline", "bus", "service", "benchmark", "diagnosis", "cli"]
 # Where each foreign library may be imported: a file, or a package (ending in /).
@@ -108,6 +110,23 @@ def test_importing_streamd_loads_nothing_heavy() -> None:
     code = f"import sys, streamd; print([m for m in {heavy!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_client_needs_pyzmq_and_msgspec_alone() -> None:
+    """Any other foreign library is refused to it, as where only these two are installed."""
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] not in {*sys.stdlib_module_names, 'streamd', 'zmq', 'msgspec'}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import streamd\n"
+        "print([getattr(streamd, name) is not None for name in streamd.__all__])\n"
+        "with streamd.subscribe(), streamd.messages(), streamd.pictures('tcp://127.0.0.1:5561'): pass\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == str([True] * len(streamd.__all__))
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from streamd.benchmark.meter import STAGES, Meter
 from streamd.bus import wire
 from streamd.bus.messages import offline_result
 from streamd.core.errors import StreamdError
-from streamd.core.timing import NS_PER_S, Stage, StageTimes
+from streamd.core.histograms import StageTimes
+from streamd.core.timing import NS_PER_S, Stage
 from streamd.models.contract import Detections
 from streamd.models.detector import Detector
 from streamd.models.selection import Rules

@@ -30,6 +30,12 @@ _HANDSHAKES = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
+_KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 5,
+    zmq.TCP_KEEPALIVE_INTVL: 5,
+    zmq.TCP_KEEPALIVE_CNT: 2,
+}
 _OTHER_MECHANISM = 0x11000002  # libzmq's ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
 
 
@@ -81,8 +87,11 @@ class Messages:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
-        # A daemon that vanished without a goodbye (power, network) is noticed and connected to again.
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+        # A daemon that vanished without a goodbye (power, network) is noticed after 15 s and connected to again.
+        # By the kernel: ZeroMQ's heartbeats are not read while a reader's queue is full, and once it reads on
+        # libzmq aborts the process (assertion `_input_stopped`, in 4.3.5 still).
+        for option, value in _KEEPALIVE.items():
+            self._socket.setsockopt(option, value)
         if queue is not None:
             self._socket.setsockopt(zmq.RCVHWM, queue)
         if endpoint.startswith("tcp://["):

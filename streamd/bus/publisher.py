@@ -12,7 +12,8 @@ from streamd.bus.admission import Admission, Door
 from streamd.bus.endpoint import Endpoint, serve
 from streamd.bus.messages import result_message
 from streamd.bus.wake import Wake
-from streamd.core.timing import StageTimes, now_ns, wall_us
+from streamd.core.histograms import StageTimes
+from streamd.core.timing import now_ns, wall_us
 from streamd.pipeline.lane import Frame
 from streamd.pipeline.outbox import Outbox, Result
 

@@ -24,8 +24,9 @@ from rich.table import Table
 from streamd.cli import complain
 from streamd.cli.stopping import Stop
 from streamd.core.errors import UsageError
+from streamd.core.histograms import StageTimes
 from streamd.core.secrets import Redactor
-from streamd.core.timing import Stage, StageTimes
+from streamd.core.timing import Stage
 from streamd.models.description import Description
 from streamd.models.selection import Rules
 from streamd.models.session import Provider

@@ -17,7 +17,8 @@ from streamd.bus.publisher import Note, Publisher
 from streamd.bus.wake import Wake
 from streamd.core.crew import Crew
 from streamd.core.errors import CrashError, OutputError, StreamdError
-from streamd.core.timing import Deadline, StageTimes, now_ns
+from streamd.core.histograms import StageTimes
+from streamd.core.timing import Deadline, now_ns
 from streamd.models.session import NAMES
 from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.outbox import Outbox

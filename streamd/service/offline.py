@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from streamd.bus import wire
 from streamd.core.crew import Crew
 from streamd.core.errors import Reason, SourceError
+from streamd.core.histograms import StageTimes
 from streamd.core.picture import Picture
-from streamd.core.timing import NS_PER_S, Deadline, StageTimes, now_ns
+from streamd.core.timing import NS_PER_S, Deadline, now_ns
 from streamd.models.detector import Detector
 from streamd.models.selection import Rules
 from streamd.pipeline.decoder import Feed, Preparer

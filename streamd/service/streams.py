@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 from loguru import logger
 
 from streamd.core.errors import Reason, SourceError
-from streamd.core.timing import NS_PER_S, StageTimes, now_ns
+from streamd.core.histograms import StageTimes
+from streamd.core.timing import NS_PER_S, now_ns
 from streamd.pipeline.decoder import EveryPicture, Feed, MediaPace, RateLimit, Selection
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ledger import Drop
