@@ -43,7 +43,7 @@ def commands(text: str) -> list[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         words: list[str] = []
         for word in _words(line):
-            if word in ("|", "||", "&&", ";", "&"):
+            if set(word) <= set("|&;()"):
                 found.append(words)
                 words = []
             else:
@@ -93,7 +93,7 @@ def _indented(name: str, lines: list[str]) -> list[Block]:
 
 
 def _words(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="()|&;<>")
     lexer.whitespace_split = True
     return list(lexer)
 

@@ -126,6 +126,8 @@ def _check_command(words: list[str]) -> None:
         _check_streamd(words[1:])
     elif name in ("python", "python3") and words[1:2] == ["-m"]:
         assert importlib.util.find_spec(words[2]) is not None, words
+    elif name in ("python", "python3"):
+        assert any((ROOT / folder / words[1]).exists() for folder in ("", "examples")), words
     elif name in ("pip", "pip3"):
         _check_pip(words[1:])
     elif name in ("pytest", "bash"):
