@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamd.models.store import store_of
 from streamd.service import daemon as daemon_module
 from streamd.service.configured import describe_configured, runtime_options
 from streamd.service.daemon import Daemon
@@ -148,7 +149,7 @@ def test_files_that_ended_are_worked_off_however_slow_the_model(
     config = load(path)
     monkeypatch.setattr(daemon_module, "STOP_S", 0.2)  # the end after a signal; nobody sends one
     options = runtime_options(config)
-    with open_detector(describe_configured(config.model), options) as (detector, warm_ms):
+    with open_detector(describe_configured(config.model, store_of({}).path), options) as (detector, warm_ms):
         daemon = Daemon(config, RunningModel(detector, warm_ms), Host(path))
         watch, frozen = daemon._watch, []
 
@@ -182,7 +183,7 @@ def test_one_inference_is_what_the_machine_runs_at_once(tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx", burn=60)
     config = load(write_config(tmp_path / "c.yaml", model, {"a": {"url": "none.mp4"}}))
     options = runtime_options(config)
-    with open_detector(describe_configured(config.model), options) as (detector, warm_ms):
+    with open_detector(describe_configured(config.model, store_of({}).path), options) as (detector, warm_ms):
         assert detector.limit == 1
         assert options.batch_limit == 8
         picture = np.zeros(detector.input.picture, detector.input.dtype)

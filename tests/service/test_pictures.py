@@ -25,6 +25,7 @@ from streamd import Pictures, pictures
 from streamd.bus import wire
 from streamd.core.errors import StreamdError
 from streamd.core.picture import Layout, Matrix, Picture
+from streamd.models.store import store_of
 from streamd.service import daemon as daemon_module
 from streamd.service.configured import describe_configured, runtime_options
 from streamd.service.daemon import Daemon
@@ -327,7 +328,7 @@ def test_a_crash_of_the_thread_ends_the_daemon(
     config = load(path)
     options = runtime_options(config)
     with (
-        open_detector(describe_configured(config.model), options) as (detector, warm_ms),
+        open_detector(describe_configured(config.model, store_of({}).path), options) as (detector, warm_ms),
         pictures(endpoint, timeout_s=1),
     ):
         daemon = Daemon(config, RunningModel(detector, warm_ms), Host(path))
