@@ -16,7 +16,9 @@ def run(*arguments: object, timeout_s: float = 100, **options: Any) -> subproces
     """Run a command to its end; stdout and stderr are text."""
     if "preexec_fn" in options and "env" not in options:
         # What limits the command would keep a measured one from writing what it has measured.
-        options["env"] = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        options["env"] = {
+            name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")
+        }
     return subprocess.run(
         [sys.executable, "-m", "streamd", *map(str, arguments)],
         capture_output=True,
