@@ -35,6 +35,20 @@ CREATE INDEX IF NOT EXISTS objects_by_result ON objects (result);
 """
 
 
+def opened(file):
+    """The database with its tables. At the change to WAL writers refuse each other, whatever their time-out."""
+    database = sqlite3.connect(file, timeout=30)  # so long a writer waits for another one
+    for attempts_left in range(99, -1, -1):
+        try:
+            database.executescript(TABLES)
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or not attempts_left:
+                raise
+            time.sleep(0.1)
+    return database
+
+
 def insert(database, result):
     """Adds a result and its objects; returns how many that were, none for one that is there already."""
     row = {
@@ -76,8 +90,7 @@ def main():
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        database = sqlite3.connect(options.file, timeout=30)  # so long a writer waits for another one
-        database.executescript(TABLES)
+        database = opened(options.file)
         with subscribe(options.endpoint, stream=options.stream, timeout_s=EVERY_S) as results:
             count = keep(database, results, stop)
         database.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import pytest
@@ -15,6 +16,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # The last one: npm's registry is no part of a checkout either.
+# Run in the background or under nohup these are ignored, and would be by every command that a test starts.
+for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _default)
+
 _ALLOWED = ("gpu:", "tensorrt:", "STREAMD_TEST_DATA", "npm cannot install")
 
 

@@ -69,7 +69,7 @@ def test_the_sessions_own_threads_count_as_inference(tmp_path: Path, runs: int |
 @pytest.mark.long
 def test_the_decoders_own_threads_count_as_decoding(tmp_path: Path) -> None:
     """A large clip for a model that does nothing: decoding is most of it, on one thread and on two."""
-    clip = make(tmp_path / "a.mp4", Clip(frames=60, width=1280, height=720))
+    clip = make(tmp_path / "a.mp4", Clip(frames=90, width=1920, height=1080))
     model = make_number_model(tmp_path / "m.onnx")
     for threads in (1, 2):
         cost = cost_of(model, clip, threads=threads)

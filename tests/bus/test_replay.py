@@ -27,6 +27,7 @@ def test_a_subscriber_gets_all_of_it_byte_for_byte() -> None:
     assert bench.replay.fault is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [1.0, 4.0])
 def test_the_timing_is_kept_against_the_start(speed: float) -> None:
     number, interval_s = 200, 0.005
@@ -50,6 +51,7 @@ def test_our_own_client_reads_it_without_a_gap() -> None:
         assert (seqs, client.gaps) == (list(range(100)), 0)
 
 
+@pytest.mark.slow
 def test_a_slow_subscriber_loses_nothing_when_it_is_fast() -> None:
     # More than all buffers between the two hold.
     number = 2500
@@ -61,6 +63,7 @@ def test_a_slow_subscriber_loses_nothing_when_it_is_fast() -> None:
         assert [json.loads(parts[1])["seq"] for parts in reader.parts] == list(range(number))
 
 
+@pytest.mark.slow
 def test_a_late_subscriber_gets_the_last_events_and_the_status() -> None:
     def event(stream: str, n: int, name: str) -> list[bytes]:
         header = {"schema": "streamd.event/7", "stream": stream, "n": n, "event": name}
@@ -102,6 +105,7 @@ def test_it_plays_again_and_again_until_it_is_stopped() -> None:
     assert [json.loads(parts[1])["seq"] for parts in reader.parts[:9]] == [0, 1, 2] * 3
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_first_subscriber_or_at_once() -> None:
     with running(results(3, 1000), Pace(wait=False)) as bench:
         bench.thread.join(20)

@@ -20,6 +20,7 @@ print("alive")
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_reader_that_pauses_reads_on() -> None:
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:

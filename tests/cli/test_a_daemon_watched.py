@@ -17,6 +17,8 @@ from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model
 from tests.support.playing import running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
@@ -34,6 +36,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
         yield running
 
 
+@pytest.mark.long
 def test_top_with_the_metrics_and_without(daemon: RunningDaemon) -> None:
     done = run_inline("top", daemon.endpoint, "--once", "--json", "--metrics", f"127.0.0.1:{daemon.port}")
     told = json.loads(done.stdout)
@@ -61,6 +64,7 @@ def test_view_saves_what_it_sees(daemon: RunningDaemon, tmp_path: Path) -> None:
     assert (picture.max(axis=2).astype(int) - picture.min(axis=2) > 100).sum() > 50
 
 
+@pytest.mark.long
 def test_a_recording_serves_as_the_daemon_did(daemon: RunningDaemon, tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     done = run_inline("record", daemon.endpoint, path, "--duration", "2")
@@ -80,6 +84,7 @@ def test_a_recording_serves_as_the_daemon_did(daemon: RunningDaemon, tmp_path: P
     ]
 
 
+@pytest.mark.long
 def test_pictures_are_recorded_and_seen_again(daemon: RunningDaemon, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     assert run_inline("record", daemon.pictures, path, "--duration", "0.5").returncode == 0

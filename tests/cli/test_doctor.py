@@ -45,6 +45,7 @@ def test_the_schema_in_the_package_is_that_of_the_report() -> None:
     assert written == schema(Report), "run tools/make_schemas.py"
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_gpu_runs_streamd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -63,6 +64,7 @@ def test_a_machine_without_a_gpu_runs_streamd(tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_configuration_that_runs_as_json(tmp_path: Path) -> None:
     model = make_number_model(tmp_path / "m.onnx")
     config = write_config(tmp_path / "c.yaml", model, {"a": {"url": "test:"}})
@@ -81,6 +83,7 @@ def test_a_configuration_that_runs_as_json(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_configuration_that_cannot_run_ends_with_1_and_the_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +107,7 @@ def test_a_configuration_that_cannot_run_ends_with_1_and_the_reasons(
     assert "hunter2" not in result.stdout
 
 
+@pytest.mark.slow
 def test_an_invalid_configuration_ends_with_2(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("model: {path: m.onnx}\nstreams: {a: {url: 'rtsp://u:hunter2@h/'}}\n")
@@ -116,6 +120,7 @@ def test_an_invalid_configuration_ends_with_2(tmp_path: Path) -> None:
     assert "hunter2" not in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_has_colours_and_ends_at_ctrl_c(tmp_path: Path) -> None:
     near, far = pty.openpty()
     command = [sys.executable, "-m", "streamd", "doctor"]
@@ -167,6 +172,7 @@ def test_lines_are_wrapped_and_commands_are_not(capsys: pytest.CaptureFixture[st
     assert "\x1b" not in "".join(lines)
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_no_failure() -> None:
     with start("doctor", env=PLAIN) as process:
         assert process.stdout is not None
@@ -195,6 +201,7 @@ def _one() -> Generator[Item]:
     yield Item(name="one", state="wrong", found="", exit_code=1)
 
 
+@pytest.mark.slow
 def test_a_configuration_with_an_odd_name_from_a_folder_that_has_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +229,7 @@ def test_version() -> None:
     assert re.fullmatch(rf"FFmpeg \S+ \(PyAV {metadata.version('av')}\)", ffmpeg)
 
 
+@pytest.mark.slow
 def test_version_loads_no_onnxruntime() -> None:
     code = "import sys, runpy\nsys.argv[1:] = ['--version']\n"
     code += "try: runpy.run_module('streamd', run_name='__main__')\n"

@@ -21,6 +21,7 @@ def test_the_verbs_were_found() -> None:
     assert {("detect",), ("service", "install"), ("models", "pull")} <= set(VERBS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_each_help_has_an_example_that_could_be_typed(verb: tuple[str, ...]) -> None:
     shown = " ".join(run_inline(*verb, "--help").stdout.split())

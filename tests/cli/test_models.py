@@ -22,6 +22,8 @@ from tests.support import reference_data
 from tests.support.command import fails, lines_of, run_inline, start
 from tests.support.model_server import Answer, ModelServer
 
+pytestmark = pytest.mark.slow
+
 NANO = catalogue()["yolox-nano"]
 
 
@@ -174,6 +176,7 @@ def test_what_is_neither_name_nor_file_ends_with_2(words: tuple[str, ...]) -> No
     fails(run_inline(*missing), 1, "yolox-nano: no such model file")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )

@@ -21,6 +21,8 @@ from tests.support.command import fails, run, run_inline, start
 from tests.support.playing import results, running, session
 from tests.support.raw_reader import RawReader
 
+pytestmark = pytest.mark.slow
+
 
 def lines_in(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -83,6 +85,7 @@ def test_a_killed_recording_is_played_up_to_its_last_whole_message(tmp_path: Pat
     assert done.stderr.splitlines()[-1].startswith(f"streamd: {path}:{len(whole) + 2}: is not whole")
 
 
+@pytest.mark.long
 def test_a_recording_of_so_many_seconds_goes_to_stdout(tmp_path: Path) -> None:
     with running(session(), Pace(loop=True)) as bench:
         done = run("record", bench.endpoint, "-", "--duration", "0.6")
@@ -169,6 +172,7 @@ def test_what_record_refuses(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.long
 def test_waiting_is_told_of_once(tmp_path: Path) -> None:
     done = run_inline("record", "tcp://127.0.0.1:1", tmp_path / "a", "--timeout", "3")
     waiting, given_up = done.stderr.splitlines()
@@ -208,6 +212,7 @@ def test_what_replay_refuses(tmp_path: Path, taken: str) -> None:
     fails(pipe, 2, "stdin cannot be played again")
 
 
+@pytest.mark.long
 def test_a_stopped_replay_ends_with_0(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(session())

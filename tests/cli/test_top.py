@@ -24,6 +24,8 @@ from streamd.cli.terminal import Keys
 from tests.support.command import fails, run, run_inline, start
 from tests.support.playing import Bench, running, session
 
+pytestmark = pytest.mark.slow
+
 LEFT = "\x1b[?1049l"  # the alternate screen is left
 SHOWN = "\x1b[?25h"  # the cursor is shown
 
@@ -131,6 +133,7 @@ def test_keys_sort_and_quit_and_it_follows_the_width(bus: Bench) -> None:
         assert "Traceback" not in shown.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_the_terminal_as_it_was(bus: Bench, number: int) -> None:
     with terminal("top", bus.endpoint) as shown:
@@ -144,6 +147,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(bus: Bench, number: int) -> None
         assert shown.mode() == shown.before
 
 
+@pytest.mark.long
 def test_a_terminal_that_takes_nothing_is_left_at_the_second_signal(bus: Bench) -> None:
     with terminal("top", bus.endpoint) as shown:
         assert shown.wait("gate", "now by trouble")
@@ -157,6 +161,7 @@ def test_a_terminal_that_takes_nothing_is_left_at_the_second_signal(bus: Bench) 
         assert shown.mode() == shown.before
 
 
+@pytest.mark.long
 def test_a_terminal_that_has_gone_ends_it(bus: Bench) -> None:
     with terminal("top", bus.endpoint) as shown:
         assert shown.wait("gate", "now by trouble")
@@ -182,6 +187,7 @@ def test_it_is_suspended_and_goes_on(bus: Bench) -> None:
         assert shown.mode() == shown.before
 
 
+@pytest.mark.long
 def test_a_daemon_that_goes_and_comes_back_is_told_of() -> None:
     with running(session(), Pace(loop=True)) as first, terminal("top", first.endpoint) as shown:
         assert shown.wait("1 of 1 streams live")
@@ -195,6 +201,7 @@ def test_a_daemon_that_goes_and_comes_back_is_told_of() -> None:
             assert shown.process.wait(30) == 0
 
 
+@pytest.mark.long
 def test_nothing_listens_and_a_time_out_ends_it_in_order() -> None:
     with terminal("top", "tcp://127.0.0.1:1", "--timeout", "2") as shown:
         assert shown.wait("nothing heard so far")

@@ -20,6 +20,8 @@ from streamd.service.render import annotate, colour_of
 from tests.support.command import fails, run, run_inline, start
 from tests.support.playing import result, running, session
 
+pytestmark = pytest.mark.slow
+
 BOX = (20.0, 20.0, 60.0, 44.0)
 
 
@@ -59,6 +61,7 @@ def has_box(picture: Pixels) -> bool:
     return bool(abs(edge - colour_of(1)).max() < 90 and abs(inside - 128).max() < 12)
 
 
+@pytest.mark.long
 def test_once_is_a_picture_of_each_stream(tmp_path: Path) -> None:
     with running(pictures("gate", "yard"), Pace(loop=True)) as bench:
         done = run_inline("view", bench.endpoint, "--once", "--out", tmp_path / "new" / "view")

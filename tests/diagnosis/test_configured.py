@@ -248,6 +248,7 @@ def test_a_cache_that_the_configuration_names(tmp_path: Path) -> None:
     assert not (tmp_path / "engines").exists()
 
 
+@pytest.mark.slow
 def test_the_daemon_of_this_configuration_may_run(tmp_path: Path) -> None:
     port = free_port()
     case = case_of(tmp_path, publish={"bind": "ipc://bus", "frames": f"tcp://127.0.0.1:{port}"})

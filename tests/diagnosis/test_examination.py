@@ -17,6 +17,7 @@ def children() -> set[str]:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
+@pytest.mark.slow
 def test_a_check_that_hangs_crashes_or_raises_is_one_item(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

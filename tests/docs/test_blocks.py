@@ -96,6 +96,7 @@ def test_every_block_is_of_a_kind_that_is_looked_at(record_property: pytest.Reco
     assert counts["sh"] >= 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", _in("sh"), ids=str)
 def test_every_command_is_there_with_its_options(block: Block) -> None:
     found = commands(block.text)
@@ -112,6 +113,7 @@ def test_every_command_of_a_screen_is_there(block: Block) -> None:
         _check_command(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_the_prose_is_there_with_its_options(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)

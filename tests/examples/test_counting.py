@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 from streamd.bus import wire
 from tests.support import example
 from tests.support.feed import Feed
@@ -47,6 +49,7 @@ class Camera:
         self._feed.send(f"streamd/{self._stream}/events", wire.encode(message))
 
 
+@pytest.mark.long
 def test_gaps_are_neither_people_nor_their_absence(tmp_path: Path) -> None:
     with Feed(tmp_path) as feed:
         by_wall = example.start("count_people.py", feed.endpoint, libraries=LIGHT)

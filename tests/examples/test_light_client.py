@@ -16,6 +16,7 @@ from tests.support.number_model import make_number_model
 ROOT = example.EXAMPLES.parent
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_two_packages_are_enough(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def bridge(*arguments: object) -> subprocess.Popen[str]:
 STATE = {"streamd/available", "streamd/yard/events", "streamd/_daemon/events", "streamd/_daemon/status"}
 
 
+@pytest.mark.long
 def test_what_is_so_is_retained_and_survives_both_ends(tmp_path: Path, port: int) -> None:
     bus = f"ipc://{tmp_path}/bus"
     config = write_config(

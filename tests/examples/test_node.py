@@ -29,6 +29,7 @@ def program(tmp_path: Path) -> Path:
     return folder / "subscriber.mjs"
 
 
+@pytest.mark.long
 def test_node_prints_what_was_sent_and_ends_in_peace(tmp_path: Path, program: Path) -> None:
     bus = f"ipc://{tmp_path}/bus"
     yards = {name: {"url": "test:?rate=10&size=128x64"} for name in ("yard", "yard1")}

@@ -16,6 +16,8 @@ import pytest
 from tests.support import example
 from tests.support.command import lines_of, run_inline
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = example.EXAMPLES / "offline_run.ipynb"
 
 
@@ -40,6 +42,7 @@ def executed(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.long
 def test_it_shows_what_the_run_found(tmp_path: Path) -> None:
     assets = files("streamd") / "assets"
     run = tmp_path / "demo.jsonl"

@@ -11,6 +11,8 @@ import pytest
 from tests.support import example
 from tests.support.feed import Feed
 
+pytestmark = pytest.mark.slow
+
 RUBBISH = {
     "subscriber.py": ("streamd/a/results", [b"\xff"]),
     "count_people.py": ("streamd/a/results", [b'{"schema": "streamd.result/1"}']),
@@ -69,6 +71,7 @@ def test_no_endpoint_is_one_line_too(tmp_path: Path, programs: list[str]) -> Non
         assert "rubbish is no endpoint; write tcp://HOST:PORT" in err, name
 
 
+@pytest.mark.long
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     """Files may not exceed 64 KiB: a disk that is full soon."""
     (tmp_path / "file").touch()

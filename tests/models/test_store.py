@@ -154,6 +154,7 @@ def test_a_file_that_somebody_copied_counts_if_its_bytes_are_right(tmp_path: Pat
 PAGE = Answer(body=b"<html>log in</html>", headers={"Content-Type": "text/html; charset=utf-8"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -219,6 +220,7 @@ def test_an_endless_body_is_read_no_further_than_the_size(tmp_path: Path) -> Non
     assert names(models) == ["made.lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "odd",
     [
@@ -234,6 +236,7 @@ def test_a_server_whose_ranges_are_of_no_use_is_asked_for_all(tmp_path: Path, od
     assert server.ranges == [None, "bytes=1000-", None]
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_left_after_the_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
     with ModelServer(CONTENT, Answer(hold_after=1000), Answer(hold_after=0)) as server:
@@ -297,6 +300,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
+@pytest.mark.slow
 def test_https_is_checked_and_leads_to_https_only(
     tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

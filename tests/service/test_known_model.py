@@ -16,6 +16,8 @@ from tests.support.model_server import Answer, ModelServer
 from tests.support.notify_socket import NotifySocket
 from tests.support.number_model import make_number_model
 
+pytestmark = pytest.mark.slow
+
 NANO = catalogue()["yolox-nano"]
 STREAM = {"url": "test:?rate=10&size=128x64", "max_age_ms": 10_000}
 
@@ -96,6 +98,7 @@ def test_what_is_no_name_and_no_path_is_a_fault_of_the_file(tmp_path: Path) -> N
     assert checked(tmp_path, "path: mine").returncode == 0
 
 
+@pytest.mark.long
 def test_a_named_model_is_fetched_at_the_first_start_and_serves(
     tmp_path: Path, cache: Path, server: ModelServer
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_named_model_is_fetched_at_the_first_start_and_serves(
         assert bench.daemon.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_reload_fetches_beside_the_model_that_serves(tmp_path: Path, server: ModelServer) -> None:
     model = make_number_model(tmp_path / "number.onnx")

@@ -173,6 +173,7 @@ def test_pages_are_read() -> None:
     assert (found.reconnects, found.packets_lost) == ({"gate": 5}, {"gate": 4})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [b"", b"[]", b"{", b'{"gate": 3}', b"[" * 100_000, b"\xff", b'{"a": {"dropped": 1}}']
 )
@@ -184,6 +185,7 @@ def test_pages_of_others_are_refused(page: bytes) -> None:
         scrape(address_of(at))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [b"streamd_reconnects_total{", b"\xff", b"streamd_reconnects_total x", b"streamd_reconnects_total NaN"],
@@ -204,6 +206,7 @@ def test_an_error_page_and_nobody_are_told_apart() -> None:
     assert "does not answer: connection refused" in source.latest().problem
 
 
+@pytest.mark.slow
 def test_an_answer_that_dribbles_is_given_up() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
