@@ -23,6 +23,8 @@ from tests.support import example
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.zmq_reader import Reader
 
+pytestmark = pytest.mark.slow
+
 LIGHT = ("zmq", "msgspec")
 Sent = dict[tuple[str, int], tuple[wire.ResultMessage, bytes]]
 
@@ -76,7 +78,6 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
     return gone
 
 
-@pytest.mark.slow
 def test_all_end_in_peace(visit: Visit) -> None:
     assert {name: code for name, (code, _, _) in visit.ended.items()} == dict.fromkeys(visit.ended, 0)
     for name in ("subscriber", "count"):
@@ -201,7 +202,6 @@ def test_the_movie_shows_the_boxes_at_their_times(visit: Visit) -> None:
         assert_drawn(image, result, jpeg)
 
 
-@pytest.mark.slow
 def test_without_a_screen_the_window_says_so() -> None:
     env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     screenless = example.start("draw_boxes.py", "tcp://127.0.0.1:1", env=env)
