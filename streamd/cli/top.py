@@ -51,6 +51,7 @@ def top(
 
 
 def _on_a_terminal() -> bool:
+    # Such a terminal does not know how to go back to the first line.
     dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
     return all(file is not None and file.isatty() for file in (sys.stdin, sys.stdout)) and not dumb
 

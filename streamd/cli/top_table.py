@@ -109,6 +109,7 @@ def screen(found: Overview, order: str, width: int, height: int | None = None, f
     """The whole picture for a terminal of this size; height None: as long as it is."""
     lines = [Text(line, style, no_wrap=True, overflow="ellipsis") for line, style in _head(found)]
     rows: list[Row] = sorted(found.streams.items())
+    # The keys of one order are all of one kind, which the table of orders cannot say.
     rows.sort(key=lambda row: ORDERS[order](*row))  # type: ignore[arg-type,return-value]
     parts: list[RenderableType] = [*lines]
     if rows:

@@ -18,12 +18,6 @@ from tests.docs import PAGES, ROOT, Block, blocks, commands
 from tests.support.command import run_inline
 
 _SHOWN = {"", "text", "console", "mermaid"}
-_RUN_ELSEWHERE = {
-    "README.md": "tests/test_readme.py",
-    "docs/WIRE.md": "tests/bus",
-}
-"""Pages whose Python is run, and where."""
-
 _OF_THE_SYSTEM = {
     "cd": "a folder of the reader's",
     "source": "a virtual environment of the reader's",
@@ -208,10 +202,9 @@ def test_every_json_is_a_message_that_its_schema_takes(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", _in("python"), ids=str)
-def test_all_python_compiles_and_is_run_somewhere(block: Block) -> None:
+def test_all_python_compiles(block: Block) -> None:
+    """What the README has is run as well, in tests/test_readme.py."""
     compile(block.text, str(block), "exec")
-    if block.page in _RUN_ELSEWHERE:
-        assert (ROOT / _RUN_ELSEWHERE[block.page]).exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
