@@ -48,6 +48,11 @@ class Detector:
         return self._session.runs
 
     @property
+    def light(self) -> bool:
+        """Whether a whole batch takes less than to have another thread run it."""
+        return self._session.light
+
+    @property
     def at_once(self) -> int:
         """The most pictures that can be in the model at a time."""
         return self.limit * self.runs

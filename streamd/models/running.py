@@ -28,6 +28,9 @@ from streamd.models.libraries import LibraryError
 from streamd.models.memory import DeviceArray, Memory
 from streamd.models.shapes import black
 
+WORTH_A_THREAD_MS = 1.0
+"""A model that is faster is not run side by side: handing pictures to several threads would cost as much. So does
+running it for each picture, and waking a thread to run it."""
 _RUN_ERRORS = (*ORT_ERRORS, LibraryError)
 
 
@@ -72,6 +75,11 @@ class Session:
     def device(self) -> int | None:
         """The number of the GPU whose memory it takes pictures from without a detour; None: from no GPU's."""
         return self._bounds[0].device if self._bounds else None
+
+    @property
+    def light(self) -> bool:
+        """Whether a batch takes less, on the CPU, than to hand it to another thread."""
+        return self.provider == CPU and self.runs == 1 and self.warm_ms <= WORTH_A_THREAD_MS
 
     def rows(self, pictures: int) -> int:
         """How many rows a run with so many pictures takes; those beyond hold anything, and come to nothing."""

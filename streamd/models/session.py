@@ -21,7 +21,7 @@ from streamd.models.capture import captured, graph_option
 from streamd.models.creation import NotHereError, Providers, Source, create, operators
 from streamd.models.engines import Tell
 from streamd.models.memory import CudaMemory
-from streamd.models.running import Session, warmed
+from streamd.models.running import WORTH_A_THREAD_MS, Session, warmed
 
 Provider: TypeAlias = Literal["tensorrt", "cuda", "cpu"]
 
@@ -30,9 +30,6 @@ NAMES: Mapping[Provider, str] = {
     "cuda": "CUDAExecutionProvider",
     "cpu": CPU,
 }
-_WORTH_A_THREAD_MS = 1.0
-"""A model that is faster is not run side by side: handing pictures to several threads would cost as much. So does
-running it for each picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ def open_cpu(source: Source, options: RuntimeOptions, notes: list[str], tell: Te
     session = create(source, [(CPU, {})], usable_cores() // runs)
     batch = options.cpu_batch_limit
     warm = warmed(session, source.graph, batch or 1, None, notes, tell)
-    if warm.warm_ms > _WORTH_A_THREAD_MS:
+    if warm.warm_ms > WORTH_A_THREAD_MS:
         warm.allow(runs)
     elif batch is None and options.batch_limit > 1:
         return warmed(session, source.graph, options.batch_limit, None, notes, tell)

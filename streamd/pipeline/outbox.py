@@ -58,6 +58,10 @@ class Outbox(Generic[E]):
                 self._room.wait_for(lambda: self._results < self._capacity or self._closed)
             return not self._closed
 
+    def has_room(self) -> bool:
+        """Whether `wait_for_room` would return at once."""
+        return self._results < self._capacity or self._closed
+
     def post(self, *results: Result) -> None:
         """Add the results of a batch; the caller has waited for room. One wake-up for all of them."""
         if not results:

@@ -10,12 +10,15 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from streamd.pipeline.lane import Frame, Lane
 from streamd.pipeline.ledger import Drop
 
 GATHER_S = 0.005
 """So long frames may wait for others that share their batch, if the worker would sleep otherwise."""
+PATIENCE_S = 0.2
+"""So long at most those of files that are played as fast as they are read."""
 _LATELY_S = 0.1
 
 
@@ -45,7 +48,7 @@ class Ring:
                     self._rings._waiting -= 1
                 wakes = self._add(frame)
         if wakes:
-            self._rings._tokens.put(None)
+            self._rings._wake()
         if refused:
             frame.drop(self._refusal)
         elif oldest is not None:
@@ -55,19 +58,21 @@ class Ring:
         """Add a frame; blocks while the ring is full. Dropped (`shutdown`, `removed`) when the ring is closed."""
         rings, wakes = self._rings, False
         with self._lock:
-            if len(self._frames) >= self._capacity and not self._closed:
+            # It would hold up a worker that waits for more.
+            wakes = self._is_full() and rings._rouse()
+        if wakes:
+            rings._wake()
+        with self._lock:
+            if self._is_full():
                 # Once it sleeps it is woken when half of the ring is free, not for every single frame; or when the
-                # worker would sleep. And it holds up a worker that gathers.
-                if rings._gathering and rings._rouse():
-                    rings._tokens.put(None)
+                # worker would sleep.
                 rings._full.append(self)
                 self._room.wait_for(lambda: self._closed or self._has_much_room())
                 rings._full.remove(self)
             refused = self._closed
-            if not refused:
-                wakes = self._add(frame)
+            wakes = not refused and self._add(frame)
         if wakes:
-            rings._tokens.put(None)
+            rings._wake()
         if refused:
             frame.drop(self._refusal)
 
@@ -85,7 +90,13 @@ class Ring:
         rings._rate.count += 1
         if not self._listed:
             rings._list(self)
-        return rings._waiting >= rings._wanted and rings._rouse()
+        enough = rings._are_enough()
+        if not self.lane.urgent:
+            rings._patient_lately = True
+        return enough and rings._rouse()
+
+    def _is_full(self) -> bool:
+        return len(self._frames) >= self._capacity and not self._closed
 
     def _has_much_room(self) -> bool:
         least = self._capacity - 1 if self._rings._idle else self._capacity // 2
@@ -131,11 +142,37 @@ class Rings:
         """How many of them the worker waits for, when it waits."""
         self._idle = False
         """Whether it waits: whoever ends that owes it a token."""
-        self._gathering = False
-        """Whether it could go on with fewer."""
+        self._batch = 1
+        """How many it takes at a time."""
+        self._patient_lately = False
+        """Whether frames came that wait for others to share a batch with, as long as need be."""
         self._rate = _Rate()
         self._closed = False
+        self._missed = False
+        """Whether it would go on, its time being over, but for somebody who serves in its place."""
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._serve: Callable[[], bool] | None = None
+
+    def lend(self, serve: Callable[[], bool]) -> None:
+        """Whoever would wake the worker calls `serve` instead: in its own thread, one thread at a time.
+
+        It takes frames with `take_waiting`, until `wait_again` is true or it has done enough: then it returns False,
+        and the worker is woken after all.
+        """
+        self._serve = serve
+
+    def take_waiting(self, limit: int) -> list[Frame]:
+        """What `take` would give, without waiting; for whoever serves in the worker's place."""
+        with self._lock:
+            return self._picked(limit) or []
+
+    def wait_again(self) -> bool:
+        """Let the worker sleep on, until somebody else has frames enough for it; False when it is to be woken."""
+        with self._lock:
+            if self._closed or self._missed or self._are_enough():
+                return False
+            self._await(self._wanted)
+            return True
 
     def add(self, lane: Lane, capacity: int) -> Ring:
         """A new ring, served from now on."""
@@ -182,17 +219,18 @@ class Rings:
             if self._waiting >= (limit if fill else 1) or self._closed:
                 return self._picked(limit)
             several = 1 if fill else min(limit, int(self._rate.per_s() * GATHER_S))
-            self._gathering = several > 1
+            self._batch = limit
             self._await(max(limit, fill) if fill else max(several, 1))
+            patient = self._patient_lately
         if several > 1:
             told = self._told(GATHER_S)
             with self._lock:
-                self._gathering = False
                 if told or self._waiting or self._closed:
                     return self._picked(limit)
                 self._await(1)
-        self._told(None if fill else timeout_s)
+        self._told(None if fill else min(timeout_s, PATIENCE_S) if patient else timeout_s)
         with self._lock:
+            self._patient_lately = bool(self._waiting)
             return self._picked(limit)
 
     def _await(self, wanted: int) -> None:
@@ -203,17 +241,31 @@ class Rings:
             if ring._has_much_room():
                 ring._room.notify()
 
+    def _are_enough(self) -> bool:
+        """Whether so many wait that the worker is to be woken."""
+        wanted = self._wanted
+        # A patient frame after a while without any is not kept waiting: perhaps no other follows.
+        if self._patient_lately and not self._urgent and all(ring._has_much_room() for ring in self._full):
+            wanted = max(wanted, self._batch)
+        return self._waiting >= wanted
+
     def _told(self, timeout_s: float | None) -> bool:
         """Block until the token comes; False when it did not in time, and none is owed any more."""
         try:
             self._tokens.get(timeout=timeout_s)
         except queue.Empty:
             with self._lock:
-                owed, self._idle = not self._idle, False
-            if not owed:
+                self._missed, self._idle = not self._idle, False
+            if not self._missed:
                 return False
             self._tokens.get()
+            self._missed = False
         return True
+
+    def _wake(self) -> None:
+        """Have served what waits, by the worker or in its place; for whoever owes it the token."""
+        if self._serve is None or not self._serve():
+            self._tokens.put(None)
 
     def _rouse(self) -> bool:
         """Whether the caller owes the worker a token, to be put when the lock is free again."""

@@ -17,6 +17,8 @@ from streamd.pipeline.ring import Rings
 from streamd.pipeline.turns import Turn, Turns
 
 _WAKE_S = 1.0
+_HELPED = 8
+"""So many batches a decoder serves in the worker's place, then its own work has waited long enough."""
 
 
 class _Batch(NamedTuple):
@@ -65,6 +67,9 @@ class Worker:
         self._left = self.threads
         self.beat_ns = now_ns()
         """When frames were last asked for: at least each second, also when idle, unless the model hangs."""
+        self._failure: BaseException | None = None
+        """Of a decoder that served in its place."""
+        rings.lend(self._help)
 
     def exchange(self, detector: Detector, model: int, adopted: Callable[[], None]) -> None:
         """Run this detector from the next batch on, for slots of this model's number. Never blocks.
@@ -104,6 +109,8 @@ class Worker:
                     gate.wait_until_due()
                 frames = self._rest or self._rings.take(self._detector.limit, _WAKE_S, fill=self._fill)
                 self.beat_ns = now_ns()
+                if self._failure is not None:
+                    raise self._failure
                 if frames is None:
                     return None
                 if self._next is not None:
@@ -119,6 +126,29 @@ class Worker:
                     if (gate := self._detector.gate) is not None:
                         gate.begin(batch.turn.place)
                     return batch
+
+    def _help(self) -> bool:
+        """Serve in the thread of a decoder, while the worker's sleep; False: they are to be woken.
+
+        Only a model that takes less than that waking would cost. The worker's threads hold nothing then.
+        """
+        for _ in range(_HELPED):
+            detector = self._detector
+            if not detector.light or self._next is not None or not self._outbox.has_room():
+                return False
+            self.beat_ns = now_ns()
+            kept = [
+                frame for frame in self._rings.take_waiting(detector.limit) if self._kept(frame, self.beat_ns)
+            ]
+            if kept:
+                try:
+                    self._serve(_Batch(self._turns.begin(), kept, detector))
+                except BaseException as error:  # noqa: BLE001 - raised by the worker's thread, as if it had served
+                    self._failure = error
+                    return False
+            if self._rings.wait_again():
+                return True
+        return False
 
     def _serve(self, batch: _Batch) -> None:
         turn, frames, detector = batch

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from streamd.pipeline.ledger import Drop
-from streamd.pipeline.ring import GATHER_S, Ring, Rings
+from streamd.pipeline.ring import GATHER_S, PATIENCE_S, Ring, Rings
 from tests.support.frames import frame_of, lane_of, numbers
 
 
@@ -194,11 +194,65 @@ def test_a_decoder_that_would_wait_for_room_ends_the_gathering() -> None:
     assert took_s < len(sizes) * GATHER_S / 2  # had it waited each time, it would be all of it
 
 
+def test_frames_of_a_fast_file_wait_for_a_whole_batch_but_not_for_ever() -> None:
+    rings, lane = Rings(), lane_of("archive", live=False)
+    lane.urgent = False
+    ring = rings.add(lane, 16)
+    sizes: list[int] = []
+
+    def work() -> None:
+        while (batch := rings.take(8, 60)) is not None:
+            sizes.append(len(batch))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    time.sleep(0.05)
+    ring.put_wait_for_room(frame_of(lane))
+    time.sleep(0.05)
+    first = list(sizes)
+    for _ in range(11):
+        ring.put_wait_for_room(frame_of(lane))
+        time.sleep(0.001)
+    patience = time.monotonic() + 20 * PATIENCE_S
+    while sum(sizes) < 12 and time.monotonic() < patience:
+        time.sleep(0.01)
+    found = [size for size in sizes if size]
+    rings.close(drain=True)
+    worker.join(5)
+    assert first == [1]  # nobody knows yet that others follow
+    assert sum(found) == 12
+    assert len(found) <= 4
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_fast_file_whose_ring_is_full_is_not_kept_waiting(size: int) -> None:
+    rings, lane = Rings(), lane_of("archive", live=False)
+    lane.urgent = False
+    ring = rings.add(lane, size)
+    frames = 200
+
+    def decode() -> None:
+        for _ in range(frames):
+            ring.put_wait_for_room(frame_of(lane))
+        rings.close(drain=True)
+
+    decoder = threading.Thread(target=decode)
+    started = time.monotonic()
+    decoder.start()
+    sizes = taken_until_closed(rings, 8)
+    took_s = time.monotonic() - started
+    decoder.join(5)
+    assert sum(sizes) == frames
+    assert took_s < frames / size * PATIENCE_S / 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_nobody_sleeps_while_frames_wait(seed: int) -> None:
     rings = Rings()
     lanes = [lane_of(str(number), live=number % 2 == 0) for number in range(6)]
+    for lane in lanes[4:]:
+        lane.urgent = False
     at_once = random.Random(seed)
 
     def come(ring: Ring, seconds: list[float]) -> None:

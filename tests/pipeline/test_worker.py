@@ -5,100 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
 from typing import cast
 
-import numpy as np
 import pytest
 
-from streamd.models.contract import Array, Detections
-from streamd.models.detector import Detector
-from streamd.pipeline.lane import Lane
 from streamd.pipeline.ledger import Drop
-from streamd.pipeline.outbox import Outbox, Result
-from streamd.pipeline.ring import Rings
-from streamd.pipeline.worker import Worker
-from tests.support.frames import frame_of, lane_of
-
-_WAIT_S = 20.0
-_NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-
-
-class TimedDetector:
-    """Calls `during` with the first pixel of each batch's first picture, and finds nothing."""
-
-    labels = ("thing",)
-    provider = "none"
-    gate = None
-
-    def __init__(self, runs: int, during: Callable[[int], None], name: str = "timed", limit: int = 1) -> None:
-        self.runs, self.name, self.limit = runs, name, limit
-        self._during = during
-        self._lock = threading.Lock()
-        self.inside = self.most_inside = 0
-
-    def run(self, pictures: Sequence[Array], place: int) -> list[Array]:
-        assert 0 <= place < self.runs
-        assert 0 < len(pictures) <= self.limit
-        with self._lock:
-            self.inside += 1
-            self.most_inside = max(self.most_inside, self.inside)
-        try:
-            self._during(int(pictures[0][0, 0, 0]))
-        finally:
-            with self._lock:
-                self.inside -= 1
-        return []
-
-    def read(self, *_: object) -> Detections:
-        return _NOTHING
-
-    def as_detector(self) -> Detector:
-        return cast(Detector, self)
-
-
-class Path:
-    """Rings, outbox and a worker with its threads; joined at the end of the block."""
-
-    def __init__(self, detector: TimedDetector, streams: int = 1, frames: int = 0) -> None:
-        self.rings, self.outbox = Rings(), Outbox[None](10_000)
-        self.lanes = [lane_of(str(index), slots=100) for index in range(streams)]
-        self._in = {lane.stream: self.rings.add(lane, 100) for lane in self.lanes}
-        for _ in range(frames):
-            for lane in self.lanes:
-                self.put(lane)
-        self.worker = Worker(detector.as_detector(), self.rings, self.outbox)
-        self.failures: list[BaseException] = []
-        self.lasts: list[bool] = []
-        self.threads: list[threading.Thread] = []
-
-    def start_missing(self) -> None:
-        """As many threads as the worker wants by now."""
-        for _ in range(len(self.threads), self.worker.threads):
-            self.threads.append(threading.Thread(target=self._run))
-            self.threads[-1].start()
-
-    def put(self, lane: Lane) -> None:
-        self._in[lane.stream].put_newest_wins(frame_of(lane))
-
-    def _run(self) -> None:
-        try:
-            self.lasts.append(self.worker.run())
-        except RuntimeError as error:
-            self.failures.append(error)
-
-    def __enter__(self) -> Path:
-        self.start_missing()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.rings.close(drain=True)
-        for thread in self.threads:
-            thread.join(_WAIT_S)
-        assert not any(thread.is_alive() for thread in self.threads)
-
-    def results(self) -> list[Result]:
-        return [item for item in self.outbox.take(0) or [] if isinstance(item, Result)]
+from tests.support.working import WAIT_S, Path, TimedDetector
 
 
 def test_results_come_in_order_whichever_run_is_done_first() -> None:
@@ -126,7 +38,7 @@ def test_a_slow_run_holds_up_no_other_as_far_as_results_may_wait() -> None:
             others.release()
             return
         for _ in range(3):  # twice as many are on their way as run side by side, this one included
-            assert others.acquire(timeout=_WAIT_S)
+            assert others.acquire(timeout=WAIT_S)
         assert not others.acquire(timeout=0.2)
 
     with Path(TimedDetector(2, during), frames=20) as path:
@@ -138,7 +50,7 @@ def test_a_slow_run_holds_up_no_other_as_far_as_results_may_wait() -> None:
 @pytest.mark.parametrize("runs", [1, 2, 5])
 def test_as_many_run_side_by_side_as_the_detector_allows(runs: int) -> None:
     together = threading.Barrier(runs)
-    detector = TimedDetector(runs, lambda _: cast(None, together.wait(_WAIT_S)))
+    detector = TimedDetector(runs, lambda _: cast(None, together.wait(WAIT_S)))
     with Path(detector, frames=10 * runs) as path:
         pass
     assert len(path.results()) == 10 * runs
@@ -150,14 +62,14 @@ def test_a_new_detector_starts_when_the_former_is_nobodys() -> None:
 
     def during(_: int) -> None:
         entered.release()
-        assert gate.wait(_WAIT_S)
+        assert gate.wait(WAIT_S)
 
     former = TimedDetector(2, during, "former")
     later = TimedDetector(1, lambda _: time.sleep(0.001), "later")
     inside_when_adopted: list[int] = []
     with Path(former, frames=2) as path:
         for _ in range(2):
-            assert entered.acquire(timeout=_WAIT_S)
+            assert entered.acquire(timeout=WAIT_S)
         path.worker.exchange(later.as_detector(), 0, lambda: inside_when_adopted.append(former.inside))
         for _ in range(20):
             path.put(path.lanes[0])
@@ -173,7 +85,7 @@ def test_a_new_detector_starts_when_the_former_is_nobodys() -> None:
 def test_a_new_detector_gets_as_many_threads_as_it_can_use() -> None:
     together = threading.Barrier(3)
     former = TimedDetector(1, lambda _: None, "former")
-    later = TimedDetector(3, lambda _: cast(None, together.wait(_WAIT_S)), "later")
+    later = TimedDetector(3, lambda _: cast(None, together.wait(WAIT_S)), "later")
     with Path(former) as path:
         path.worker.exchange(later.as_detector(), 0, lambda: None)
         assert path.worker.threads == 3
@@ -196,14 +108,14 @@ def test_a_batch_too_large_for_a_new_detector_of_the_same_number_is_run_in_parts
 
     def during(_: int) -> None:
         entered.release()
-        assert gate.wait(_WAIT_S)
+        assert gate.wait(WAIT_S)
 
     former = TimedDetector(runs, during, "former", limit=8)
     later = TimedDetector(runs, lambda _: time.sleep(rng.random() / 100), "later", limit=3)
     with Path(former) as path:
         for _ in range(runs):
             path.put(path.lanes[0])
-            assert entered.acquire(timeout=_WAIT_S)
+            assert entered.acquire(timeout=WAIT_S)
         path.worker.exchange(later.as_detector(), 0, lambda: None)
         for _ in range(20):
             path.put(path.lanes[0])
@@ -222,7 +134,7 @@ def test_one_run_that_fails_ends_all_and_loses_no_count() -> None:
         entered.release()
         if number == 0:
             for _ in range(3):
-                assert entered.acquire(timeout=_WAIT_S)
+                assert entered.acquire(timeout=WAIT_S)
             raise RuntimeError("the device is gone")
 
     with Path(TimedDetector(3, during), frames=30) as path:

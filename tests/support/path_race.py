@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import resource
 import shutil
 import statistics
@@ -27,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -251,14 +253,16 @@ def decode(clip: Path, streams: int, pairs: int) -> dict[str, Any]:
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
             return frames
 
-        with open_detector(describe(model), options(1)) as (detector, _):
-            # Each passage has a worker of its own, so each needs a detector of its own; they share the session.
-            session = detector._session
-            session.allow(streams)
+        with ExitStack() as opened:
+            # Each run has a worker of its own, so each needs a detector of its own.
+            detectors: queue.SimpleQueue[Detector] = queue.SimpleQueue()
+            for _ in range(streams):
+                detectors.put(opened.enter_context(open_detector(describe(model), options(1)))[0])
 
             def path() -> int:
-                own_detector = Detector(detector.description, session, session.batch)
-                (end,) = offline(own_detector, clip).run([SourceRequest(str(clip))])
+                detector = detectors.get()
+                (end,) = offline(detector, clip).run([SourceRequest(str(clip))])
+                detectors.put(detector)
                 return end.frames
 
             sides = {"path": lambda: side_by_side(path), "bare": lambda: side_by_side(bare)}
