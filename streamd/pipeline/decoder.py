@@ -149,8 +149,13 @@ class Feed:
         if self._prepare is None or self._prepare[0] is not slots.target:
             self._prepare = (slots.target, self.preparer(slots.target), self.there(slots.target))
         _, prepare, there = self._prepare
-        placement = _written(picture, slot, prepare, there)
-        self._put(self._frame(number, picture, placement, slot, stamps, received_us))
+        with self.ring.turnstile.for_(picture):
+            placement = _written(picture, slot, prepare, there)
+            frame = self._frame(number, picture, placement, slot, stamps, received_us)
+            if lane.live:
+                self.ring.put_newest_wins(frame)
+                return
+        self._put_when_there_is_room(frame)
 
     def _frame(
         self,
@@ -178,14 +183,11 @@ class Feed:
             picture=picture if self.lane.keeping.due(stamps.received) else None,
         )
 
-    def _put(self, frame: Frame) -> None:
-        if self.lane.live:
-            self.ring.put_newest_wins(frame)
-        else:
-            self.waits_for_room = True
-            self.ring.put_wait_for_room(frame)
-            self.last_picture_ns = now_ns()  # the source was not listened to: its silence begins now
-            self.waits_for_room = False
+    def _put_when_there_is_room(self, frame: Frame) -> None:
+        self.waits_for_room = True
+        self.ring.put_wait_for_room(frame)
+        self.last_picture_ns = now_ns()  # the source was not listened to: its silence begins now
+        self.waits_for_room = False
 
 
 def _written(picture: Picture, slot: Slot, prepare: Preparer, there: DevicePreparer | None) -> Placement:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from streamd.pipeline.lane import Frame, Lane
 from streamd.pipeline.ledger import Drop
+from streamd.pipeline.turnstile import Turnstiles
 
 GATHER_S = 0.005
 """So long frames may wait for others that share their batch, if the worker would sleep otherwise."""
@@ -36,6 +37,8 @@ class Ring:
         """Whether it is in one of the worker's two queues."""
         self._closed = False
         self._refusal = Drop.SHUTDOWN
+        self.turnstile = rings._turnstiles.next()
+        """What its decoder passes before it prepares a picture."""
 
     def put_newest_wins(self, frame: Frame) -> None:
         """Add a frame; the oldest waiting one is dropped (`ring_full`) when there is no room. Never blocks."""
@@ -130,6 +133,7 @@ class Rings:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards every ring and the fields below, but the tokens
         self._rings: set[Ring] = set()
+        self._turnstiles = Turnstiles()
         self._urgent: deque[Ring] = deque()
         """Rings with frames, whoever was served longest ago first."""
         self._patient: deque[Ring] = deque()
