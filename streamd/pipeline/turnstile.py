@@ -16,9 +16,9 @@ _SMALL_PIXELS = 640 * 360
 class Turnstile:
     """One decoder's way through. Made by `Turnstiles`; held for the Python part of one picture, never while waiting.
 
-    Preparing a picture is a dozen short calls that each give the interpreter's lock away. With dozens of decoders there
-    is always another one to take it, so that each call costs two changes of threads: 64 cameras of 64x64 that ask
-    for more than a core can do got a fifth of the results that they get when they take turns
+    Preparing a picture is a dozen short calls that each give the interpreter's lock away. With dozens of decoders
+    there is always another one to take it, so that each call costs two changes of threads: 64 cameras of 64x64
+    that ask for more than a core can do got a fifth of the results that they get when they take turns
     (`python -m tests.support.crowd_race`).
     """
 

@@ -50,3 +50,9 @@ def test_a_daemons_start_and_overload(tmp_path: Path) -> None:
     assert crowd["offered_to_served"] > 1
     # Nothing is posted that is older than the budget; `total` ends a little later.
     assert crowd["p99_to_budget"] < 1.2
+
+
+def test_a_crowd_of_cameras() -> None:
+    found = race("tests.support.crowd_race", "--cameras", "6", "--rate", "20", "--seconds", "1")
+    assert found["asked_per_s"] == 120
+    assert 60 < found["results_per_s"] < 180
