@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -50,7 +50,7 @@ class End(Struct, kw_only=True):
     """The last line: a recording without it was cut. `lost`: results that the recorder did not get."""
 
     after_us: Micros
-    end: Literal[True] = True
+    end: bool = True
     messages: int
     lost: int
 
@@ -150,10 +150,12 @@ class Recording:
 
     def _is_end(self, line: bytes) -> bool:
         try:
-            self.length_us = max(self.length_us, _decode_end(line).after_us)
+            last = _decode_end(line)
         except _UNREADABLE:
             return False
-        return True
+        if last.end:
+            self.length_us = max(self.length_us, last.after_us)
+        return last.end
 
     def _line(self, most: int) -> bytes:
         try:
