@@ -105,7 +105,7 @@ def _store() -> ModelStore:
 
     from streamd.models.store import store_of
 
-    return store_of(os.environ)
+    return store_of(os.environ)  # the environment alone says where caches belong
 
 
 def _known(name: str) -> KnownModel:

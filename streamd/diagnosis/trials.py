@@ -57,7 +57,7 @@ class Provider:
 
             config = case.config
             trial = try_provider(
-                self.name,  # type: ignore[arg-type]
+                self.name,  # type: ignore[arg-type] # the table of checks makes one for each provider
                 0 if config is None else config.runtime.device,
                 case.scratch,
             )

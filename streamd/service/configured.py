@@ -49,7 +49,7 @@ def labels_configured(model: Model) -> tuple[str, ...] | None:
     Raises as `describe`.
     """
     if isinstance(model.path, KnownModel):
-        store = store_of(os.environ)
+        store = store_of(os.environ)  # they alone say where caches belong
         if store.flaw(model.path) is not None:
             known = model.path.labels
             return (coco() if isinstance(known, str) else known) if model.labels == "auto" else None

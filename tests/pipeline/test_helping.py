@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -14,10 +15,9 @@ from tests.support.frames import frame_of, lane_of
 from tests.support.working import WAIT_S, Path, TimedDetector
 
 
-def until(reached: object) -> None:
+def until(reached: Callable[[], bool]) -> None:
     """Wait until the callable says so, for a while."""
     deadline = time.monotonic() + WAIT_S
-    assert callable(reached)
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -67,7 +67,6 @@ def test_a_decoder_does_not_wait_for_a_slow_subscriber() -> None:
 
 def test_a_decoder_goes_back_to_its_own_work() -> None:
     """However many frames the others bring meanwhile."""
-    busy = threading.Event()
     own = threading.get_ident()
     by_us: list[int] = []
 
@@ -76,7 +75,6 @@ def test_a_decoder_goes_back_to_its_own_work() -> None:
             by_us.append(1)
             for _ in range(3):
                 path.put(path.lanes[1])
-        busy.set()
 
     detector = TimedDetector(1, during, light=True)
     with Path(detector, streams=2) as path:

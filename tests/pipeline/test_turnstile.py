@@ -103,8 +103,12 @@ def test_a_decoder_that_waits_for_room_keeps_no_other_from_its_picture(
     waiting.start()
     while not feeds[0].waits_for_room:
         time.sleep(0.002)
-    feeds[1].accept(small, stop)
+    other = threading.Thread(target=lambda: feeds[1].accept(small, stop), daemon=True)
+    other.start()
+    other.join(20)
+    passed = not other.is_alive()
     rings.close(drain=False)
     waiting.join(20)
+    assert passed
     assert not waiting.is_alive()
     assert free.ledger.snapshot().decoded == 1
