@@ -23,7 +23,7 @@ from streamd.models.description import Description
 from streamd.models.detector import Detector
 from streamd.models.memory import DeviceArray
 from streamd.models.running import Session
-from streamd.models.selection import Rules
+from streamd.models.selection import Rules, Sight
 from streamd.pipeline.decoder import Preparer
 from streamd.pipeline.slots import ModelInput
 from streamd.service.configured import letterbox
@@ -91,6 +91,12 @@ class _Detector(Detector):
     ) -> Detections:
         started = time.thread_time_ns()
         found = super().read(outputs, row, placement, size, rules)
+        self._meter.add(Stage.POSTPROCESS, time.thread_time_ns() - started)
+        return found
+
+    def read_batch(self, outputs: Sequence[Array], sights: Sequence[Sight]) -> list[Detections]:
+        started = time.thread_time_ns()
+        found = super().read_batch(outputs, sights)
         self._meter.add(Stage.POSTPROCESS, time.thread_time_ns() - started)
         return found
 

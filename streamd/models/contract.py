@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,12 +102,14 @@ class Candidates:
 
     boxes float32 [n, 4]: x1, y1, x2, y2 in pixels of the model's *input*, not clipped.
     scores float32 [n]; class_ids int64 [n]; keypoints float32 [n, k, 2] in input pixels, or None.
+    pictures int64 [n], ascending: which picture of the batch each is of; None: all are of one.
     """
 
     boxes: Floats
     scores: Floats
     class_ids: NDArray[np.int64]
     keypoints: Floats | None = None
+    pictures: NDArray[np.int64] | None = None
 
 
 @dataclass(slots=True)
@@ -164,6 +166,15 @@ class Head(Protocol):
         left out. Raises ModelError when the outputs are not what the file declared, or cannot be what the
         family gives (scores that are no probabilities).
         """
+        ...
+
+
+@runtime_checkable
+class BatchHead(Head, Protocol):
+    """A head that needs no suppression and reads a whole batch in one go: numpy's price is per call."""
+
+    def decode_batch(self, outputs: Sequence[Array], pictures: int, floors: Floats) -> Candidates:
+        """As `decode`, of the first so many pictures; `Candidates.pictures` tells them apart."""
         ...
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamd.models.contract import Array, Detections, Placement
+from streamd.models.contract import Array, BatchHead, Detections, Placement
 from streamd.models.description import Description
 from streamd.models.memory import DeviceArray
 from streamd.models.running import Session
-from streamd.models.selection import Rules, select
+from streamd.models.selection import Rules, Sight, select, select_each
 from streamd.models.shapes import feeds
 
 
@@ -33,6 +33,8 @@ class Detector:
         self.gate = session.gate
         """What tells when the next batch is due; None where runs do not wait for each other."""
         self._session = session
+        head = description.head
+        self._batch_head = head if isinstance(head, BatchHead) and not head.nms else None
         # A model with a fixed batch gets it whole, whatever is in its last rows.
         self._in_place = session.staging() is None
         self._buffers: list[Array] = []
@@ -107,6 +109,20 @@ class Detector:
         self, outputs: Sequence[Array], row: int, placement: Placement, size: tuple[int, int], rules: Rules
     ) -> Detections:
         """The objects of picture `row` of a batch, in stored pixels of its source of `size` (width, height)."""
+        return self._one(outputs, row, Sight(placement, *size, rules))
+
+    def read_batch(self, outputs: Sequence[Array], sights: Sequence[Sight]) -> list[Detections]:
+        """As `read`, of as many pictures as there are sights, from the first row on.
+
+        Those that are looked at alike, as all of one stream are, are read in one go if the head can.
+        """
+        head, first = self._batch_head, sights[0]
+        if head is not None and all(map(first.__eq__, sights)):
+            found = head.decode_batch(outputs, len(sights), first.rules.floors)
+            assert found.pictures is not None
+            return select_each(found, found.pictures, len(sights), first)
+        return [self._one(outputs, row, sight) for row, sight in enumerate(sights)]
+
+    def _one(self, outputs: Sequence[Array], row: int, sight: Sight) -> Detections:
         head = self.description.head
-        candidates = head.decode(outputs, row, rules.floors)
-        return select(candidates, placement, *size, rules, head.nms)
+        return select(head.decode(outputs, row, sight.rules.floors), *sight, head.nms)

@@ -32,6 +32,20 @@ def ranking(scores: Floats) -> NDArray[np.intp]:
     return (-scores).argsort(kind="stable")[:MOST]
 
 
+def ranking_of_each(scores: Floats, pictures: NDArray[np.int64], count: int) -> NDArray[np.intp]:
+    """As `ranking` of each picture by itself, one picture after the other.
+
+    pictures int64 [n], ascending: which of the `count` pictures each score is of.
+    """
+    order = np.lexsort((-scores, pictures))
+    many = np.bincount(pictures, minlength=count)
+    if many.max(initial=0) <= MOST:
+        return order
+    # In this order each picture's own begin where they began before.
+    places = np.arange(len(order)) - (many.cumsum() - many)[pictures]
+    return order[places < MOST]
+
+
 def _greedy(boxes: Floats, iou: float) -> NDArray[np.bool_]:
     """Which boxes of one class stay; they are sorted, best first."""
     overlaps = np.triu(_overlapping(boxes, iou), k=1)

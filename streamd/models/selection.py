@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from streamd.core.errors import ConfigError
 from streamd.core.nearest import nearest
 from streamd.models.contract import Candidates, Detections, Floats, Placement
-from streamd.models.nms import ranking, suppress
+from streamd.models.nms import ranking, ranking_of_each, suppress
 
 DEFAULT_CONFIDENCE = 0.25
 _ON_EDGE = 1e-6
@@ -20,6 +22,15 @@ _ON_EDGE = 1e-6
 
 Region = tuple[tuple[float, float], ...]
 """Corners (x, y) of a polygon, relative to the upright picture: 0 to 1."""
+
+
+class Sight(NamedTuple):
+    """How a picture is looked at: where it lies in the input, its size in stored pixels, and what counts in it."""
+
+    placement: Placement
+    width: int
+    height: int
+    rules: Rules
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +93,41 @@ def select(
         if nms
         else ranking(candidates.scores)
     )
+    found, _ = _chosen(candidates, order, placement, width, height, rules)
+    return found
+
+
+def select_each(
+    candidates: Candidates, pictures: NDArray[np.int64], count: int, sight: Sight
+) -> list[Detections]:
+    """As `select`, for each of `count` pictures that are looked at alike, by a head that needs no suppression.
+
+    pictures int64 [n], ascending: which of them each candidate is of.
+    """
+    order = ranking_of_each(candidates.scores, pictures, count)
+    found, order = _chosen(candidates, order, *sight)
+    ends = np.searchsorted(pictures.take(order), np.arange(count + 1)).tolist()
+    points = found.keypoints
+    return [
+        Detections(
+            found.boxes[first:end],
+            found.scores[first:end],
+            found.class_ids[first:end],
+            None if points is None else points[first:end],
+        )
+        for first, end in pairwise(ends)
+    ]
+
+
+def _chosen(
+    candidates: Candidates,
+    order: NDArray[np.intp],
+    placement: Placement,
+    width: int,
+    height: int,
+    rules: Rules,
+) -> tuple[Detections, NDArray[np.intp]]:
+    """Those of the candidates `order` that the rules want, in the source's pixels, and which they are."""
     offset, scale = placement.offset, placement.scale
     boxes = candidates.boxes.take(order, axis=0)
     corners = boxes.reshape(-1, 2, 2)
@@ -94,12 +140,13 @@ def select(
     if kept is not None:
         boxes, order = boxes[kept], order[kept]
     keypoints = candidates.keypoints
-    return Detections(
+    found = Detections(
         boxes,
         candidates.scores[order],
         candidates.class_ids[order],
         None if keypoints is None else (keypoints[order] - offset) / scale,
     )
+    return found, order
 
 
 @lru_cache

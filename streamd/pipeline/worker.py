@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from streamd.core.timing import now_ns
 from streamd.models.contract import Detections
 from streamd.models.detector import Detector
+from streamd.models.selection import Sight
 from streamd.pipeline.lane import Frame
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.outbox import Outbox, Result
@@ -155,12 +156,13 @@ class Worker:
         run_ns = now_ns()
         outputs = detector.run([frame.slot.picture for frame in frames], turn.place)
         inferred_ns = now_ns()
-        found = []
-        for row, frame in enumerate(frames):
+        for frame in frames:
             frame.stamps.run, frame.stamps.inferred = run_ns, inferred_ns
-            found.append(
-                detector.read(outputs, row, frame.placement, (frame.width, frame.height), frame.lane.rules)
-            )
+        found = detector.read_batch(
+            outputs,
+            [Sight(frame.placement, frame.width, frame.height, frame.lane.rules) for frame in frames],
+        )
+        for frame in frames:
             frame.slot.release()
         self._turns.leave(turn)
         self._turns.finish(turn, partial(self._post, batch, found))

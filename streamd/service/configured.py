@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -104,17 +105,33 @@ def device_letterbox(target: ModelInput) -> DeviceLetterbox | None:
 
 def rules_of(stream: Stream, labels: tuple[str, ...]) -> Rules:
     """A stream's rules for a model with these labels. Raises ConfigError, led by the stream's key."""
+    floors = {**stream.confidence.classes, "default": stream.confidence.default}
     try:
-        return rules_for(
+        return _rules_for(
             labels,
-            confidence={**stream.confidence.classes, "default": stream.confidence.default},
-            iou=stream.iou,
-            classes=stream.classes,
-            region=stream.region,
-            min_size=stream.min_size,
+            tuple(floors.items()),
+            stream.iou,
+            None if stream.classes is None else tuple(stream.classes),
+            None if stream.region is None else tuple(map(tuple, stream.region)),
+            None if stream.min_size is None else tuple(stream.min_size),
         )
     except ConfigError as error:
         raise ConfigError(f"streams.{stream.id}.{error}") from error
+
+
+@lru_cache
+def _rules_for(
+    labels: tuple[str, ...],
+    floors: tuple[tuple[str, float], ...],
+    iou: float,
+    classes: tuple[str, ...] | None,
+    region: tuple[tuple[float, ...], ...] | None,
+    min_size: tuple[float, ...] | None,
+) -> Rules:
+    """The same object for streams with the same rules: their pictures are read together (`Sight`)."""
+    return rules_for(
+        labels, confidence=dict(floors), iou=iou, classes=classes, region=region, min_size=min_size
+    )
 
 
 def request_of(stream: Stream, gpu: int | None = None) -> SourceRequest:

@@ -303,7 +303,7 @@ def test_a_frame_is_begun_while_the_batch_before_it_is_read(
     """With one thread the GPU would have nothing to do meanwhile."""
     gpu = Gpu(tmp_path)
     reading, go = threading.Event(), threading.Event()
-    read = gpu.detector.read
+    read = gpu.detector.read_batch
 
     def slow(*given: object) -> object:
         if not reading.is_set():
@@ -311,7 +311,7 @@ def test_a_frame_is_begun_while_the_batch_before_it_is_read(
             assert go.wait(_WAIT_S)
         return read(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gpu.detector, "read", slow)
+    monkeypatch.setattr(gpu.detector, "read_batch", slow)
     with Passage(gpu) as path:
         path.put(1)
         assert reading.wait(_WAIT_S)

@@ -119,6 +119,24 @@ def test_pixels_equal_the_usual_way(layout: Layout, order: Order, size: tuple[in
     assert error.max() <= 6
 
 
+@pytest.mark.parametrize("size", [(360, 640), (362, 640), (2, 640), (640, 2)])
+@pytest.mark.parametrize("layout", [Layout.YUV, Layout.NV12])
+def test_a_picture_of_the_inputs_own_size_is_coloured_to_the_bit(
+    layout: Layout, size: tuple[int, int]
+) -> None:
+    """Chroma is repeated, in planes whose lines have gaps, too."""
+    picture = soft(*size, layout)
+    gappy = []
+    for plane in picture.planes:
+        wide = np.full((plane.shape[0], plane.shape[1] + 13, *plane.shape[2:]), 77, np.uint8)
+        wide[:, : plane.shape[1]] = plane
+        gappy.append(wide[:, : plane.shape[1]])
+    picture.planes = tuple(gappy)
+    pixels = np.zeros((3, *size), np.uint8)
+    place = Letterbox(RAW, shape(size[1], size[0])).write(picture, pixels, None)
+    np.testing.assert_array_equal(active(pixels, place), expected(picture, Order.RGB, place))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "clip",

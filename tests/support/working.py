@@ -10,6 +10,7 @@ import numpy as np
 
 from streamd.models.contract import Array, Detections
 from streamd.models.detector import Detector
+from streamd.models.selection import Sight
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
@@ -54,8 +55,8 @@ class TimedDetector:
                 self.inside -= 1
         return []
 
-    def read(self, *_: object) -> Detections:
-        return _NOTHING
+    def read_batch(self, _: object, sights: Sequence[Sight]) -> list[Detections]:
+        return [_NOTHING for _ in sights]
 
     def as_detector(self) -> Detector:
         return cast(Detector, self)

@@ -38,11 +38,21 @@ class DeployedDetr:
 
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """See `Head.decode`."""
-        scores = rows.floats(rows.picture_row(outputs[self.scores], row, (None,), "scores"))
-        labels = rows.whole(rows.picture_row(outputs[self.labels], row, (len(scores),), "labels"))
-        boxes = rows.picture_row(outputs[self.boxes], row, (len(scores), 4), "boxes")
-        kept = rows.reaching(scores, labels, floors)
-        return rows.candidates(rows.floats(boxes[kept]), scores[kept], labels[kept])
+        found = self.decode_batch([output[row : row + 1] for output in outputs], 1, floors)
+        found.pictures = None
+        return found
+
+    def decode_batch(self, outputs: Sequence[Array], pictures: int, floors: Floats) -> Candidates:
+        """See `BatchHead.decode_batch`."""
+        table = rows.as_declared(outputs[self.scores], (None,), "scores")
+        queries = table.shape[1]
+        scores = rows.floats(table[:pictures].reshape(-1))
+        labels = rows.as_declared(outputs[self.labels], (queries,), "labels")
+        boxes = rows.as_declared(outputs[self.boxes], (queries, 4), "boxes")
+        class_ids = rows.whole(labels[:pictures].reshape(-1))
+        kept = rows.reaching(scores, class_ids, floors)
+        found = rows.floats(boxes[:pictures].reshape(-1, 4)[kept])
+        return rows.candidates(found, scores[kept], class_ids[kept], pictures=kept // max(queries, 1))
 
 
 @dataclass(slots=True)

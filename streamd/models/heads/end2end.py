@@ -24,11 +24,18 @@ class End2End:
 
     def decode(self, outputs: Sequence[Array], row: int, floors: Floats) -> Candidates:
         """See `Head.decode`."""
-        raw = rows.picture_row(outputs[0], row, (self.lines, 6), self.output)
-        few = rows.floats(raw[(raw[:, 4] >= floors.min()).nonzero()[0]])
+        found = self.decode_batch([outputs[0][row : row + 1]], 1, floors)
+        found.pictures = None
+        return found
+
+    def decode_batch(self, outputs: Sequence[Array], pictures: int, floors: Floats) -> Candidates:
+        """See `BatchHead.decode_batch`."""
+        raw = rows.as_declared(outputs[0], (self.lines, 6), self.output)[:pictures]
+        of, lines = (raw[:, :, 4] >= floors.min()).nonzero()
+        few = rows.floats(raw[of, lines])
         scores, class_ids = few[:, 4], rows.whole(few[:, 5])
         kept = rows.reaching(scores, class_ids, floors)
-        return rows.candidates(few[kept, :4], scores[kept], class_ids[kept])
+        return rows.candidates(few[kept, :4], scores[kept], class_ids[kept], pictures=of[kept])
 
 
 def recognise(graph: Graph) -> str | None:

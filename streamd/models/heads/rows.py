@@ -53,14 +53,19 @@ def grid(picture: InputShape, strides: Sequence[int]) -> tuple[Floats, Floats]:
 
 def picture_row(output: Array, row: int, shape: tuple[int | None, ...], name: str) -> Array:
     """Output `name` for picture `row`, which must have `shape` (None: any). Raises ModelError otherwise."""
+    picture: Array = as_declared(output, shape, name)[row]
+    return picture
+
+
+def as_declared(output: Array, shape: tuple[int | None, ...], name: str) -> Array:
+    """Output `name`, which must have `shape` (None: any) for each picture. Raises ModelError otherwise."""
     if not _fits(output.shape[1:], shape):
         wanted = ", ".join("?" if dim is None else str(dim) for dim in shape)
         raise ModelError(
             f"the model's output {name!r} came out as {list(output.shape)} where [n, {wanted}] was declared; "
             "export the model again"
         )
-    picture: Array = output[row]
-    return picture
+    return output
 
 
 def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
@@ -145,7 +150,11 @@ def corners(centres: Floats, sizes: Floats) -> Floats:
 
 
 def candidates(
-    boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], keypoints: Floats | None = None
+    boxes: Floats,
+    scores: Floats,
+    class_ids: NDArray[np.int64],
+    keypoints: Floats | None = None,
+    pictures: NDArray[np.int64] | None = None,
 ) -> Candidates:
     """Without the rows that hold anything but finite numbers.
 
@@ -154,19 +163,20 @@ def candidates(
     # Nearly always nothing is wrong, which a few looks tell: no comparison holds for what is no number.
     sound = np.abs(boxes).max(initial=0) <= _FARTHEST and scores.max(initial=0) <= 1
     if sound and (keypoints is None or np.abs(keypoints).max(initial=0) <= _FARTHEST):
-        return Candidates(boxes, scores, class_ids, keypoints)
-    return _mended(boxes, scores, class_ids, keypoints)
+        return Candidates(boxes, scores, class_ids, keypoints, pictures)
+    return _mended(Candidates(boxes, scores, class_ids, keypoints, pictures))
 
 
-def _mended(
-    boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], keypoints: Floats | None
-) -> Candidates:
+def _mended(found: Candidates) -> Candidates:
+    boxes, scores, class_ids = found.boxes, found.scores, found.class_ids
+    keypoints, pictures = found.keypoints, found.pictures
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     if keypoints is not None:
         finite &= np.isfinite(keypoints).all(axis=(1, 2))
     if not finite.all():
         boxes, scores, class_ids = boxes[finite], scores[finite], class_ids[finite]
         keypoints = None if keypoints is None else keypoints[finite]
+        pictures = None if pictures is None else pictures[finite]
     highest = scores.max(initial=0.0)
     if highest > _HIGHEST_SCORE:
         raise ModelError(
@@ -176,7 +186,7 @@ def _mended(
     boxes = np.clip(boxes, -_FARTHEST, _FARTHEST)
     if keypoints is not None:
         keypoints = np.clip(keypoints, -_FARTHEST, _FARTHEST)
-    return Candidates(boxes, np.minimum(scores, np.float32(1.0)), class_ids, keypoints)
+    return Candidates(boxes, np.minimum(scores, np.float32(1.0)), class_ids, keypoints, pictures)
 
 
 def refuse(graph: Graph, family: str, wants: str) -> ModelError:
