@@ -208,7 +208,9 @@ def _repeat(plane: Pixels, target: Pixels, how: int) -> Pixels:
     height, width = plane.shape[:2]
     if target.shape == (2 * height, 2 * width):
         # Both bytes of a number twice as wide: what cv2.resize gives, at 640 x 360 in a ninth of the time.
-        np.multiply(plane[:, np.newaxis], _TWICE, out=target.view(np.uint16).reshape(height, 2, width))
+        pairs = target.view(np.uint16).reshape(height, 2, width)
+        pairs[...] = plane[:, np.newaxis]
+        np.multiply(pairs, _TWICE, out=pairs)
         return target
     return _scale(plane, target, how)
 

@@ -59,21 +59,18 @@ class Ring:
 
     def put_wait_for_room(self, frame: Frame) -> None:
         """Add a frame; blocks while the ring is full. Dropped (`shutdown`, `removed`) when the ring is closed."""
-        rings, wakes = self._rings, False
+        rings = self._rings
         with self._lock:
-            # It would hold up a worker that waits for more.
-            wakes = self._is_full() and rings._rouse()
-        if wakes:
-            rings._wake()
-        with self._lock:
-            if self._is_full():
-                # Once it sleeps it is woken when half of the ring is free, not for every single frame; or when the
-                # worker would sleep.
-                rings._full.append(self)
-                self._room.wait_for(lambda: self._closed or self._has_much_room())
-                rings._full.remove(self)
+            full = self._is_full()
+            wakes = rings._rouse() if full else self._add_unless_closed(frame)
             refused = self._closed
-            wakes = not refused and self._add(frame)
+        if full:
+            if wakes:
+                rings._wake()  # a worker that waits for more would wait for ever
+            with self._lock:
+                self._wait_for_room()
+                wakes = self._add_unless_closed(frame)
+                refused = self._closed
         if wakes:
             rings._wake()
         if refused:
@@ -97,6 +94,18 @@ class Ring:
         if not self.lane.urgent:
             rings._patient_lately = True
         return enough and rings._rouse()
+
+    def _wait_for_room(self) -> None:
+        if self._is_full():
+            # Once it sleeps it is woken when half of the ring is free, not for every single frame; or when the worker
+            # would sleep.
+            full = self._rings._full
+            full.append(self)
+            self._room.wait_for(lambda: self._closed or self._has_much_room())
+            full.remove(self)
+
+    def _add_unless_closed(self, frame: Frame) -> bool:
+        return not self._closed and self._add(frame)
 
     def _is_full(self) -> bool:
         return len(self._frames) >= self._capacity and not self._closed

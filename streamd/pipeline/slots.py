@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from streamd.models.contract import Array, InputContract, InputShape, Placement
 from streamd.models.device import Device
 from streamd.models.memory import DeviceArray
 
+_FEW = 8  # enough to hide the jitter of a decoder
+_MANY = 64
+_SMALL_BYTES = 4 << 20  # of inputs so small that more than a few may wait
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
@@ -24,6 +29,15 @@ class ModelInput:
     model: int = 0
     device: Device | None = None
     """The GPU from whose memory the model takes pictures as well; None: from host memory alone."""
+
+
+def unhurried(shape: InputShape) -> int:
+    """How many pictures of this shape may wait where none grows old: more of them when they are small.
+
+    Threads that take turns every few frames hand the interpreter's lock, and each other's caches, over as often.
+    """
+    many = _SMALL_BYTES // (math.prod(shape.picture) * shape.dtype.itemsize)
+    return min(max(_FEW, many), _MANY)
 
 
 class Slot:

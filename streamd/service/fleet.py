@@ -17,7 +17,7 @@ from streamd.models.session import RuntimeOptions
 from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ring import Rings
-from streamd.pipeline.slots import ModelInput, SlotPool
+from streamd.pipeline.slots import ModelInput, SlotPool, unhurried
 from streamd.pipeline.worker import Worker
 from streamd.service.config import Stream as StreamConfig
 from streamd.service.configured import rules_of
@@ -209,7 +209,7 @@ class Fleet:
         if not _differing(config, before) - _ADJUSTED:
             stream.adjust(config)
             return
-        if _ring_size(config) != _ring_size(before):
+        if _most_waiting(self._model, config) != _most_waiting(self._model, before):
             lane.slots = self._slots(self._model, config)
         if not stream.reopen(config, _ring_size(config)):
             self._run(stream, crew)
@@ -241,9 +241,14 @@ def _ring_size(config: StreamConfig) -> int:
     return _EVERY_RING if config.intent == "every" else _LIVE_RING
 
 
+def _most_waiting(model: RunningModel, config: StreamConfig) -> int:
+    """In the ring, which is larger for a file that is read as fast as it goes (`Stream`)."""
+    return max(_ring_size(config), unhurried(model.detector.input) if config.pace == "fast" else 0)
+
+
 def _slots_wanted(model: RunningModel, config: StreamConfig) -> int:
-    """In the ring, in the model, and being written."""
-    return _ring_size(config) + model.detector.at_once + 1
+    """In the ring, in the model, and being written; made when they are needed."""
+    return _most_waiting(model, config) + model.detector.at_once + 1
 
 
 def _age_ns(config: StreamConfig) -> int | None:

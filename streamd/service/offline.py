@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,16 +19,14 @@ from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
-from streamd.pipeline.slots import ModelInput, SlotPool
+from streamd.pipeline.slots import ModelInput, SlotPool, unhurried
 from streamd.pipeline.worker import Worker
 from streamd.service.configured import letterbox
 from streamd.service.outputs import Sink
 from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.address import encodable, shown
 
-_RING = 8  # frames waiting for the worker: enough to hide the jitter of the decoder
-_SMALL_RING_BYTES = 4 << 20  # of inputs so small that more of them may wait
-_LONGEST_RING = 64
+_WITH_PICTURES = 8  # frames that may wait with their pictures, which are large
 _POLL_S = 0.1  # how soon a Ctrl-C is seen
 _JOIN_S = 4.0  # what is left of the 5 s of a stop when everything was asked to end
 
@@ -252,12 +249,8 @@ class _Passage:
 
 
 def _waiting(detector: Detector, with_pictures: bool) -> int:
-    """How many frames may wait for the worker, and results for the sinks: more of them when they are small.
-
-    Threads that take turns every few frames hand the interpreter's lock, and each other's caches, over as often.
-    """
-    many = _SMALL_RING_BYTES // (math.prod(detector.input.picture) * detector.input.dtype.itemsize)
-    return max(_RING, detector.limit, 0 if with_pictures else min(many, _LONGEST_RING))
+    """How many frames may wait for the worker, and results for the sinks."""
+    return max(_WITH_PICTURES if with_pictures else unhurried(detector.input), detector.limit)
 
 
 def complete(ends: Sequence[wire.OfflineEnd], inputs: int) -> bool:

@@ -16,6 +16,7 @@ from streamd.pipeline.decoder import EveryPicture, Feed, MediaPace, RateLimit, S
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.ring import Ring, Rings
+from streamd.pipeline.slots import unhurried
 from streamd.service.backoff import Backoff
 from streamd.service.changes import Changes
 from streamd.service.config import Stream as StreamConfig
@@ -77,6 +78,7 @@ class Stream:
         self.lane = lane
         self.times = StageTimes()
         self._ring: Ring = rings.add(lane, ring_size)
+        self._ring_size = ring_size
         self._rings = rings
         self._announce = announce
         self._backoff = Backoff()
@@ -139,8 +141,8 @@ class Stream:
 
         False when the stream has ended, and `run` has to be started again.
         """
-        self._ring.resize(ring_size)
         with self._lock:
+            self._ring_size = ring_size
             self.config = config
             self._backoff = Backoff()
             self._turn.set()
@@ -251,6 +253,8 @@ class Stream:
     def _feed_for(self, source: Source) -> Feed:
         paced = not source.live and self.config.pace == "media"
         self.lane.urgent = source.live or paced
+        grows_old = self.lane.urgent or self.lane.live
+        self._ring.resize(self._ring_size if grows_old else unhurried(self.lane.slots.target.shape))
         pace = MediaPace() if paced else None
         return Feed(
             self.lane, self._ring, letterbox, self._selection(), source.clock, pace, there=device_letterbox

@@ -31,11 +31,13 @@ class End2End:
     def decode_batch(self, outputs: Sequence[Array], pictures: int, floors: Floats) -> Candidates:
         """See `BatchHead.decode_batch`."""
         raw = rows.as_declared(outputs[0], (self.lines, 6), self.output)[:pictures]
-        of, lines = (raw[:, :, 4] >= floors.min()).nonzero()
-        few = rows.floats(raw[of, lines])
+        table = raw.reshape(-1, 6)
+        lines = (table[:, 4] >= floors.min()).nonzero()[0]
+        few = rows.floats(table.take(lines, axis=0))
         scores, class_ids = few[:, 4], rows.whole(few[:, 5])
         kept = rows.reaching(scores, class_ids, floors)
-        return rows.candidates(few[kept, :4], scores[kept], class_ids[kept], pictures=of[kept])
+        of = lines[kept] // max(raw.shape[1], 1)
+        return rows.candidates(few[kept, :4], scores[kept], class_ids[kept], pictures=of)
 
 
 def recognise(graph: Graph) -> str | None:
