@@ -20,6 +20,7 @@ import zmq
 from zmq.utils import z85
 
 from streamd.core.errors import StreamdError
+from streamd.core.files import at_once
 
 SECRET = ".key_secret"  # nosec B105  # a suffix of file names
 PUBLIC = ".key"
@@ -204,8 +205,7 @@ def _keys_of(path: Path) -> tuple[str | None, str | None, os.stat_result]:
 
 def _text_of(path: Path) -> tuple[str, os.stat_result]:
     try:
-        # Not blocking: the name may be a pipe's.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise _wrong(path, "is no file")

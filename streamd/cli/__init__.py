@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from streamd.cli import (
     view,
 )
 from streamd.core.errors import StreamdError
+from streamd.core.files import FULL
 
 # Plain help: typer's rich help would triple the time of `streamd --help`.
 app = typer.Typer(
@@ -41,7 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "detect": detect.detect,
@@ -119,7 +118,7 @@ def main() -> None:
         # Where click has met it first, it ended with 1.
         code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except OSError as error:
-        if debug or error.errno not in _FULL:
+        if debug or error.errno not in FULL:
             raise
         _drop_stdout()
         complain(f"stdout cannot be written any more: {error.strerror}; make room, or send it elsewhere")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -13,12 +12,12 @@ from pathlib import Path
 
 from streamd.core.caches import sync
 from streamd.core.errors import FetchError, OutputError
+from streamd.core.files import FULL
 from streamd.models.catalogue import KnownModel
 from streamd.models.download import TransferError, Watch, download
 from streamd.models.store import ModelStore
 
 _LOOK_AGAIN_S = 0.2
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 """Of the files that are written under names that are known beforehand: none may lead elsewhere."""
 
@@ -51,7 +50,7 @@ def pull(store: ModelStore, model: KnownModel, watch: Watch) -> Path:
 
 def _unwritable(store: ModelStore, model: KnownModel, error: OSError) -> OutputError:
     why = error.strerror or error
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return OutputError(
             f"{model.name}: {store.folder}: {why}; nothing was kept, make room for {model.bytes} bytes"
         )
@@ -104,7 +103,7 @@ def _fetch(store: ModelStore, model: KnownModel, watch: Watch) -> None:
             ) from error
         except OSError as error:
             # What is kept of it takes the room that is missing.
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 part.unlink()
             raise
         except _WrongSumError as error:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from streamd.core.caches import cache_folder
 from streamd.core.errors import UsageError
+from streamd.core.files import at_once
 from streamd.models.catalogue import KnownModel
 
 MIRROR = "STREAMD_MODELS_URL"
@@ -48,8 +49,7 @@ class ModelStore:
         """None for a file to trust, "" when there is none, else what is wrong with it. Reads all of it."""
         path = self.path(model)
         try:
-            # A pipe is not waited for.
-            with open(path, "rb", opener=_at_once) as file:
+            with open(path, "rb", opener=at_once) as file:
                 state = os.fstat(file.fileno())
                 if not stat.S_ISREG(state.st_mode):
                     return "is no file"
@@ -89,7 +89,3 @@ def checked_mirror(address: str, named: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(f"{named}: must hold no user, password, query or fragment: http(s)://HOST/FOLDER")
     return address
-
-
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamd.core.files import at_once
 from streamd.service.document import Document, Value
 from streamd.service.faults import Fault, KeyPath
 
@@ -90,8 +91,7 @@ def _credential(name: str, environ: Mapping[str, str]) -> str:
         problem = f"$CREDENTIALS_DIRECTORY is not set; the systemd unit needs LoadCredential={name}:FILE"
         raise LookupError(problem)
     try:
-        # A pipe is not waited for.
-        with open(Path(folder) / name, "rb", opener=_at_once) as file:
+        with open(Path(folder) / name, "rb", opener=at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise LookupError("the credential is no file")
             raw = file.read(_LARGEST + 1)
@@ -107,10 +107,6 @@ def _credential(name: str, environ: Mapping[str, str]) -> str:
         # from None: the foreign error carries the bytes of the secret
         raise LookupError("the credential is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\r\n") else text.removesuffix("\n")
-
-
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def credentials_named(value: Value) -> set[str]:

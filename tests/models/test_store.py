@@ -151,6 +151,12 @@ def test_a_file_that_somebody_copied_counts_if_its_bytes_are_right(tmp_path: Pat
     assert f"has the SHA-256 {made(OTHER).sha256}, not {made().sha256}" in told[1]
 
 
+def test_a_pipe_with_the_name_of_a_model_is_not_waited_for(tmp_path: Path) -> None:
+    models = ModelStore(tmp_path)
+    os.mkfifo(models.path(made()))
+    assert models.flaw(made()) == "is no file"
+
+
 PAGE = Answer(body=b"<html>log in</html>", headers={"Content-Type": "text/html; charset=utf-8"})
 
 
