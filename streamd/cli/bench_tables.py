@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from streamd.benchmark.report import Cameras, Comparison, Ideal, Report, Speed
+from streamd.cli.console import console
 
 
 def show(report: Report) -> None:
     """Print it to stdout."""
-    console = Console(highlight=False)
+    screen = console()
     _print_rows(_head(report))
-    console.print(_stages(report.speed))
+    screen.print(_stages(report.speed))
     _print_rows(_cost(report.speed))
     print()
-    console.print(_trials(report.cameras))
+    screen.print(_trials(report.cameras))
     _print_rows(_answer(report.cameras, report.machine.cores))
     if isinstance(report.comparison, Comparison):
         print()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamd.cli.stopping import Stop
+from streamd.core.colours import coloured
 
 if TYPE_CHECKING:
     from streamd.diagnosis.finding import Check, Item
@@ -69,7 +69,7 @@ def doctor(
 
 def _tell(check: Check) -> None:
     """What may take long is said beforehand, to who sits there."""
-    if check.limit_s > _LONG_S and sys.stderr.isatty() and _coloured():
+    if check.limit_s > _LONG_S and coloured(sys.stderr) and coloured(sys.stdout):
         print(f"\r{check.name} ...\x1b[K\r", end="", file=sys.stderr, flush=True)
 
 
@@ -83,7 +83,7 @@ def _show(state: str, name: str, found: str, fix: str) -> None:
         lines.insert(0, "")
     first, *rest = lines
     text = "\n".join([(lead + first).rstrip(), *(margin + line for line in rest)])
-    end = "\x1b[K" if _coloured() else ""
+    end = "\x1b[K" if coloured(sys.stdout) else ""
     print(_painted(state, text[:_STATE]) + text[_STATE:] + end)
     for line in fix.splitlines():
         for part in _cure(printable(line), _WIDTH - _STATE):
@@ -107,16 +107,6 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _painted(state: str, text: str) -> str:
-    if not _coloured():
+    if not coloured(sys.stdout):
         return text
     return typer.style(text, fg=_COLOURS.get(state), dim=state == "unused" or None)
-
-
-def _coloured() -> bool:
-    # https://no-color.org: any value but an empty one
-    return (
-        sys.stdout is not None
-        and sys.stdout.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") != "dumb"
-    )

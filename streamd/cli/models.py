@@ -34,8 +34,9 @@ def list_(json: Json = False) -> None:
     if json:
         _print_json([_row(model, store) for model in known])
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from streamd.cli.console import console
 
     table = Table(box=None, pad_edge=False)
     for column in ("name", "what it finds", "input", "licence"):
@@ -47,7 +48,7 @@ def list_(json: Json = False) -> None:
         here = "yes" if store.flaw(model) is None else "no"
         size = f"{model.bytes / 1e6:.1f}"
         table.add_row(model.name, model.task, f"{width}x{height}", model.licence, size, here)
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 @app.command()

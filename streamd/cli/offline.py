@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from streamd.cli import complain
+from streamd.cli.console import console
 from streamd.cli.stopping import Stop
 from streamd.core.errors import UsageError
 from streamd.core.histograms import StageTimes
@@ -41,6 +41,8 @@ from streamd.sources import SourceRequest
 from streamd.sources.address import path_of, scheme_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from streamd.bus import wire
     from streamd.cli.detect import Outputs
 
@@ -67,7 +69,7 @@ def execute(job: Job, stop: Stop) -> int:
     password = next((request.password for request in job.requests if request.password), None)
     logging.set_up("warning", "auto", Redactor([password] if password else []))
     tally = Tally()
-    errors = Console(stderr=True, highlight=False)
+    errors = console(stderr=True)
     with ExitStack() as stack:
         sinks, movies = _sinks(job, stack)
         if not job.description.input_known:
@@ -162,7 +164,7 @@ def _show_in(bar: Progress) -> Callable[[offline.Progress], None]:
     return show
 
 
-def _bar(console: Console) -> Progress:
+def _bar(screen: Console) -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -170,14 +172,14 @@ def _bar(console: Console) -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=console,
+        console=screen,
         transient=True,
     )
 
 
 def print_tables(tally: Tally, times: StageTimes, job: Job) -> None:
     """What was seen in each input; with `job.table` also what each stage cost."""
-    console = Console(highlight=False)
+    screen = console()
     for seen in tally.inputs:
         table = Table(title=escape(f"{seen.source}: {seen.frames} frames"), title_justify="left")
         table.add_column("class")
@@ -187,9 +189,9 @@ def print_tables(tally: Tally, times: StageTimes, job: Job) -> None:
             table.add_row(escape(label), str(row.frames), str(row.objects), str(row.most), f"{row.best:.2f}")
         if not seen.classes:
             table.add_row("nothing seen", "", "", "", "")
-        console.print(table)
+        screen.print(table)
     if job.table:
-        console.print(_stage_table(times))
+        screen.print(_stage_table(times))
 
 
 def _stage_table(times: StageTimes) -> Table:

@@ -39,9 +39,9 @@ def pulled(model: KnownModel, store: ModelStore | None = None) -> Path:
 
 @contextmanager
 def _shown(model: KnownModel, store: ModelStore) -> Iterator[Watch]:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from streamd.cli.console import console
     from streamd.models.download import Watch
 
     if not sys.stderr.isatty():
@@ -49,7 +49,7 @@ def _shown(model: KnownModel, store: ModelStore) -> Iterator[Watch]:
         yield Watch(complain)
         return
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"fetching {model.name}", total=model.bytes)
         yield Watch(
             lambda line: bar.console.print(f"streamd: {line}", markup=False, soft_wrap=True),

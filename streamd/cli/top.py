@@ -72,10 +72,9 @@ def _once(
 ) -> None:
     """Wait for a status that is not an old one sent again, so that rates and stage times are of now."""
     with Stop() as stop:
-        from rich.console import Console
-
         from streamd.bus.client import messages
         from streamd.bus.versions import advice
+        from streamd.cli.console import console
         from streamd.cli.listening import Listening
         from streamd.cli.top_table import screen
         from streamd.service.overview import Watch, as_json
@@ -100,14 +99,14 @@ def _once(
     if json:
         print(as_json(found))
         return
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(screen(found, "trouble", console.width))
+    shown = console()
+    if shown.is_terminal:
+        shown.print(screen(found, "trouble", shown.width))
         return
     # A pipe has no width: nothing is left out there.
-    console = Console(highlight=False, width=_WIDE)
-    with console.capture() as text:
-        console.print(screen(found, "trouble", _WIDE))
+    shown = console(width=_WIDE)
+    with shown.capture() as text:
+        shown.print(screen(found, "trouble", _WIDE))
     print("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 

@@ -8,10 +8,11 @@ import signal
 import time
 from threading import Event
 
-from rich.console import Console, ConsoleDimensions
+from rich.console import ConsoleDimensions
 from rich.live import Live
 
 from streamd.bus.client import Messages
+from streamd.cli.console import console
 from streamd.cli.terminal import Keys
 from streamd.cli.top_table import ORDERS, screen
 from streamd.core.errors import StreamdError
@@ -31,7 +32,7 @@ class TopScreen:
         self._watch = watch
         self._source = source
         self._keys = keys
-        self._console = Console(highlight=False)
+        self._console = console()
         self._orders = itertools.cycle(ORDERS)
         self._order = next(self._orders)
         self._suspended = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from loguru import logger
 
+from streamd.core.colours import coloured
 from streamd.core.secrets import Redactor
 from streamd.service.log_output import LogOutput
 
@@ -32,7 +33,7 @@ def set_up(
         _sink(style, output),
         level=level.upper(),
         format="{message}" if style == "json" else text,
-        colorize=style != "json" and sys.stderr.isatty(),
+        colorize=style != "json" and coloured(sys.stderr),
         backtrace=False,
         # Local variables in a traceback may hold a password.
         diagnose=False,
