@@ -37,6 +37,11 @@ def blocks() -> list[Block]:
     return [block for page in PAGES for block in _of(page)]
 
 
+def in_languages(*languages: str) -> list[Block]:
+    """Those blocks that say they are in one of these."""
+    return [block for block in blocks() if block.language in languages]
+
+
 def commands(text: str) -> list[list[str]]:
     """The words of each simple command in some shell lines: without assignments, `sudo`, redirections, comments."""
     found = []

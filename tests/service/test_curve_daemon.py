@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,6 @@ from tests.support.zmq_reader import Reader
 
 pytestmark = pytest.mark.slow
 
-WIRE = (Path(__file__).parent.parent.parent / "docs" / "WIRE.md").read_text()
 ENDLESS = {"a": {"url": "test:?rate=25"}}
 
 
@@ -111,24 +108,6 @@ def test_keys_that_cannot_be_used_end_the_start_with_one_line(config: Path, tmp_
     secret.write_text(text)
     (tmp_path / "keys" / "clients" / "alice.key").write_bytes(b"\0\xff" * 40)
     fails(run("run", "-c", config), 2, "clients/alice.key: is no key file")
-
-
-@pytest.mark.long
-def test_the_example_in_the_documentation_reads_an_encrypted_bus(config: Path, tmp_path: Path) -> None:
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", WIRE, re.DOTALL) if "curve" in block]
-    with RunningDaemon(config) as daemon:
-        told = code.replace("tcp://127.0.0.1:5560", daemon.endpoint)
-        told = told.replace('"server.key"', '"keys/server.key"')
-        assert told.count("keys/server.key") == 1
-        command = [sys.executable, "-P", "-u", "-c", told]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as subscriber:
-            assert subscriber.stdout is not None
-            lines = [subscriber.stdout.readline() for _ in range(10)]
-            subscriber.kill()
-        assert all(line.startswith("streamd/") for line in lines), lines
-        assert [line for line in lines if line.startswith("streamd/a/results {")]
-        assert daemon.stop() == 0
-    assert "streamd" not in re.sub(r'"[^"]*"', "", code)
 
 
 @pytest.mark.long

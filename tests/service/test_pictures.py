@@ -379,27 +379,6 @@ def test_quality_is_as_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_example_in_the_docs_saves_a_picture(tmp_path: Path, model: Path) -> None:
-    wire_page = (Path(__file__).parent.parent.parent / "docs" / "WIRE.md").read_text()
-    code = next(block for block in re.findall(r"```python\n(.*?)```", wire_page, re.S) if "frames" in block)
-    assert len(code.splitlines()) <= 10
-    streams = {"gate": {"url": "test:?size=64x48"}}
-    config = write_config(tmp_path / "c.yaml", model, streams, publish={"frames": ANY_PORT})
-    with RunningDaemon(config) as daemon:
-        told = code.replace("tcp://127.0.0.1:5561", daemon.pictures)
-        assert told != code
-        done = subprocess.run(
-            [sys.executable, "-c", told], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        saved = cv2.imread(str(tmp_path / "gate.jpg"))
-        assert saved is not None
-        assert saved.shape == (48, 64, 3)
-        assert done.stdout.strip()
-        assert daemon.stop() == 0
-
-
-@pytest.mark.long
 def test_streams_come_and_go_by_reload(tmp_path: Path, model: Path) -> None:
     path = tmp_path / "c.yaml"
     publish = {"frames": ANY_PORT, "frames_max_fps": 20}
