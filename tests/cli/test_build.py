@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.test_session import needs_no_gpu
 from tests.support.bench import Bench
 from tests.support.command import fails, run, start
 from tests.support.daemon import write_config
+from tests.support.gpu import needs_no_gpu
 from tests.support.number_model import make_number_model
 from tests.support.pretended_gpu import PretendedGpu
 

@@ -14,7 +14,7 @@ from streamd.models import gpu, libraries
 from streamd.models.gpu import DriverError, Gpu
 from streamd.models.libraries import Library, LibraryError
 from tests.diagnosis.test_machine import only, write
-from tests.models.test_session import has_gpu
+from tests.support.gpu import has_gpu
 
 CARD = Gpu("a card", "8.9", 60, 8 << 30, "580.1", 13000)
 WITH_GPU = {"GPU 0": Item(name="GPU 0", state="ok", found="a card")}

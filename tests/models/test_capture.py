@@ -30,11 +30,11 @@ from streamd.models.graph import read_graph
 from streamd.models.libraries import LibraryError
 from streamd.models.running import Session
 from streamd.models.session import RuntimeOptions, cuda_provider, open_on_gpu
-from tests.models.test_bound import counting_model
 from tests.models.test_detector import picture_of
 from tests.models.test_places import seen_by, until
-from tests.models.test_session import needs_gpu
+from tests.support.bound_sessions import counting_model
 from tests.support.far_memory import FarMemory
+from tests.support.gpu import needs_gpu
 from tests.support.number_model import make_number_model
 from tests.support.pretended_graphs import PretendedGraphs
 

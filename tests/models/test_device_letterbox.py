@@ -32,8 +32,8 @@ from streamd.sources.libav import hardware
 from streamd.sources.source import Hardware
 from tests.models.test_letterbox_graph import IMAGENET, by_graph, form_of, pitched, steps
 from tests.models.test_preprocess import RAW, shape, soft
-from tests.models.test_session import needs_gpu
 from tests.support.clips import Clip, make
+from tests.support.gpu import needs_gpu
 from tests.support.pretended_nvdec import PretendedDevice
 
 FORMS: list[tuple[InputContract, InputShape]] = [

@@ -28,8 +28,8 @@ from streamd.pipeline.outbox import Outbox, Result
 from streamd.pipeline.ring import Rings
 from streamd.pipeline.slots import ModelInput, SlotPool
 from streamd.pipeline.worker import Worker
-from tests.models.test_bound import ort_session
 from tests.models.test_detector import WHOLE, number_in, picture_of
+from tests.support.bound_sessions import ort_session
 from tests.support.far_memory import FarMemory, Held
 from tests.support.frames import frame_of
 from tests.support.number_model import HEIGHT, LABELS, WIDTH, make_number_model

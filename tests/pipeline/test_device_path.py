@@ -38,9 +38,9 @@ from streamd.sources import Source, SourceRequest, open_source
 from streamd.sources.libav import hardware
 from streamd.sources.source import Hardware
 from tests.models.test_detector import number_in
-from tests.models.test_session import needs_gpu
 from tests.support.clips import Clip, make
 from tests.support.far_memory import FarMemory
+from tests.support.gpu import needs_gpu
 from tests.support.number_model import make_number_model
 from tests.support.pretended_nvdec import PretendedDevice
 

@@ -20,8 +20,8 @@ from streamd.models import libraries
 from streamd.models.memory import CudaMemory
 from streamd.sources import Hardware, Reader, Source, SourceRequest, open_source
 from streamd.sources.libav import hardware
-from tests.models.test_session import needs_gpu, needs_no_gpu
 from tests.support.clips import Clip, make, number_in
+from tests.support.gpu import needs_gpu, needs_no_gpu
 from tests.support.pretended_nvdec import PITCH, PretendedDecoder, PretendedDevice
 from tests.support.rtsp_camera import Camera
 from tests.support.rtsp_film import PACED, Film

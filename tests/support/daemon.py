@@ -101,3 +101,10 @@ class RunningDaemon:
         self._reader.join(5)
         assert self.process.stderr is not None
         self.process.stderr.close()
+
+
+def metric(daemon: RunningDaemon, name: str, stream: str = "a") -> float:
+    """The value of a stream's counter on the page of metrics."""
+    found = re.search(rf'^{name}{{[^}}]*stream="{stream}"[^}}]*}} (\S+)$', daemon.page("/metrics"), re.M)
+    assert found, name
+    return float(found[1])

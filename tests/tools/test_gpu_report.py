@@ -19,8 +19,8 @@ from streamd.models.detector import Detector
 from streamd.models.running import warmed
 from streamd.sources.libav import hardware
 from tests.models.test_capture import Card
-from tests.models.test_session import needs_no_gpu
 from tests.support.far_memory import FarMemory
+from tests.support.gpu import needs_no_gpu
 from tests.support.number_model import make_number_model
 from tests.support.pretended_nvdec import PretendedDevice
 from tools.gpu_report import nvdec
