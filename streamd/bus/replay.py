@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import zmq
 
-from streamd.bus.admission import Door
+from streamd.bus.admission import Admission, Door
 from streamd.bus.endpoint import Endpoint, serve
 from streamd.bus.recording import Recorded, Recording
 from streamd.core.timing import now_ns
@@ -36,11 +36,22 @@ class Pace:
 class Replay:
     """Plays a recording; `run` blocks, in the thread that calls it. The rest may be read by others."""
 
-    def __init__(self, recording: Recording, at: Endpoint, pace: Pace, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        at: Endpoint,
+        pace: Pace,
+        stop: threading.Event,
+        admission: Admission | None = None,
+    ) -> None:
+        """admission: encrypts the endpoint, and says who may read; None: everybody who can connect."""
         self._recording = recording
         self._at = at
         self._pace = pace
         self._stop = stop
+        self._admission = admission
+        self._door: Door | None = None
+        self._poller = zmq.Poller()
         self._prefixes: set[bytes] = set()
         self._last: dict[bytes, bytes] = {}
         self.fault: str | None = None
@@ -52,7 +63,7 @@ class Replay:
 
         Raises OutputError when binding fails, StreamdError when the recording cannot be read any more.
         """
-        serve(self._at, None, self._prepare, entered, self._play)
+        serve(self._at, self._admission, self._prepare, entered, self._play)
 
     def _prepare(self, socket: zmq.Socket[bytes]) -> None:
         socket.setsockopt(zmq.XPUB_VERBOSE, 1)
@@ -61,6 +72,10 @@ class Replay:
             socket.setsockopt(zmq.XPUB_NODROP, 1)
 
     def _play(self, socket: zmq.Socket[bytes], door: Door | None) -> bool:
+        self._door = door
+        self._poller.register(socket, zmq.POLLIN)
+        if door is not None:
+            door.register(self._poller)
         while self._pace.wait and not self._prefixes and not self._stop.is_set():
             self._hear(socket, _TURN_MS)
         # Every moment is counted from the start, so that what is late is caught up with and nothing adds up.
@@ -125,7 +140,10 @@ class Replay:
 
     def _hear(self, socket: zmq.Socket[bytes], timeout_ms: int) -> None:
         """Take in one subscription, if one comes in time, and send the last values to whoever it is."""
-        if not socket.poll(timeout_ms):
+        ready = dict(self._poller.poll(timeout_ms))
+        if self._door is not None:
+            self._door.attend()
+        if socket not in ready:
             return
         parts = socket.recv_multipart()
         request = parts[0] if len(parts) == 1 else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
@@ -12,6 +13,8 @@ from streamd.core.errors import MissingFileError, StreamdError, UsageError
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
+
+    from streamd.bus.admission import Admission
 
 _SLOWEST, _FASTEST = 0.001, 1000.0
 
@@ -31,6 +34,12 @@ def replay(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Begin when somebody subscribes, or at once.")
     ] = True,
+    curve: Annotated[
+        Path | None,
+        typer.Option(
+            "--curve", metavar="FOLDER", help="Encrypt, for the clients on this list, as publish.curve does."
+        ),
+    ] = None,
 ) -> None:
     """Publish a recording with its timing, so that subscribers can be tried without cameras and model.
 
@@ -46,7 +55,6 @@ def replay(
         )
     with Stop() as stop:
         import contextlib
-        from pathlib import Path
 
         from streamd.bus.endpoint import Endpoint
         from streamd.bus.recording import Recording
@@ -65,13 +73,26 @@ def replay(
                 raise UsageError(f"--loop: {name} cannot be played again; name a file")
             recording = Recording(opened, name)
             pace = Pace(None if fast else speed or 1.0, loop, wait)
-            playing = Replay(recording, Endpoint("--bind", address), pace, stop.event)
+            admission = None if curve is None else _admission(curve)
+            playing = Replay(recording, Endpoint("--bind", address), pace, stop.event, admission)
             stop.begin()
             then = "; begins when somebody subscribes" if wait else ""
             playing.run(lambda endpoint: complain(f"{name}: plays on {endpoint}{then}"))
         complain(f"{name}: {playing.sent} messages sent")
     if playing.fault is not None:
         raise StreamdError(playing.fault)
+
+
+def _admission(folder: Path) -> Admission:
+    """Raises KeysError."""
+    from streamd.bus.admission import Admission
+    from streamd.bus.keys import read_keyring
+    from streamd.cli import complain
+
+    keyring = read_keyring(folder)
+    for note in keyring.notes:
+        complain(note)
+    return Admission(keyring, lambda who: complain(f"refused: {who}"))
 
 
 def _opened(file: str, stack: ExitStack) -> BinaryIO:
