@@ -55,7 +55,7 @@ def test_top_with_the_metrics_and_without(daemon: RunningDaemon) -> None:
 
 
 def test_view_saves_what_it_sees(daemon: RunningDaemon, tmp_path: Path) -> None:
-    done = run_inline("view", daemon.pictures, "--once", "--out", tmp_path)
+    done = run_inline("view", daemon.pictures, "--count", "1", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["gate.jpg"]
     picture = cv2.imread(str(tmp_path / "gate.jpg"))

@@ -231,12 +231,12 @@ def test_a_stopped_replay_ends_with_0(tmp_path: Path) -> None:
 def test_the_duration_of_a_recording_is_its_real_one(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with running(results(1000, 10_000), Pace(loop=True)) as bench:
-        done = run_inline("record", bench.endpoint, path, "--duration", "1.5")
+        done = run_inline("record", bench.endpoint, path, "--duration", "0.8")
     assert done.returncode == 0
     with path.open("rb") as file:
         recording = Recording(file, "a")
         after = [message.after_us for message in recording.messages()]
     assert after == sorted(after)
-    assert recording.length_us > 1_000_000
+    assert recording.length_us > 500_000
     # 10 ms apart, as they were sent, in the mean.
     assert 5_000 < (after[-1] - after[0]) / (len(after) - 1) < 30_000

@@ -49,10 +49,10 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
     assets = Path(str(files("streamd") / "assets"))
     bus, frames = f"ipc://{folder}/bus", f"ipc://{folder}/frames"
     streams = {
-        "gate": {"url": str(assets / "demo.mp4"), "loop": True, "max_fps": 10},
-        "yard": {"url": "test:?rate=10&size=320x180"},
+        "gate": {"url": str(assets / "demo.mp4"), "loop": True, "max_fps": 20},
+        "yard": {"url": "test:?rate=20&size=320x180"},
     }
-    publish = {"bind": bus, "frames": frames, "frames_max_fps": 5}
+    publish = {"bind": bus, "frames": frames, "frames_max_fps": 10}
     config = write_config(folder / "c.yaml", assets / "demo.onnx", streams, publish=publish)
     gone = Visit(folder)
     running: dict[str, subprocess.Popen[str]] = {
@@ -68,7 +68,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
         pictures(frames, timeout_s=60) as shown,
         RunningDaemon(config) as daemon,
     ):
-        while running["folder"].poll() is None or len(reader.of("/results")) < 45:
+        while running["folder"].poll() is None or len(reader.of("/results")) < 55:
             result, jpeg = next(shown)
             gone.pictures[result.stream, result.seq] = result, jpeg
         gone.ended["folder"] = example.end(running.pop("folder"), None)
@@ -116,7 +116,10 @@ def test_the_count_is_what_was_sent(visit: Visit) -> None:
     assert full
     for row in full:
         assert min(people) <= float(row["mean"]) <= int(row["most"]) <= max(people)
-        assert 0 < float(row["seen_s"]) <= 2
+    # To a tenth of a second: of the first one there may be less.
+    seen = [float(row["seen_s"]) for row in full]
+    assert max(seen) <= 2
+    assert sum(seen) > 0.5
 
 
 def test_sqlite_holds_the_results_as_they_were_sent(visit: Visit) -> None:

@@ -11,7 +11,7 @@ import zmq
 import zmq.auth
 
 from streamd.bus.keymaking import make_client, make_server
-from tests.support.command import fails, run
+from tests.support.command import fails, run, run_inline
 from tests.support.daemon import RunningDaemon, write_config
 from tests.support.number_model import make_number_model
 from tests.support.zmq_reader import Reader
@@ -43,7 +43,9 @@ def test_a_listed_client_reads_and_others_are_refused_and_told_of(config: Path, 
     ):
         assert alice.wait(lambda messages: sum(topic.endswith("results") for topic, _ in messages) > 5)
         told = fails(
-            run("tail", daemon.endpoint, "--keys", tmp_path / "mallory.key_secret", "--server-key", server),
+            run_inline(
+                "tail", daemon.endpoint, "--keys", tmp_path / "mallory.key_secret", "--server-key", server
+            ),
             1,
             "the daemon refused the key of mallory",
         )
@@ -52,12 +54,12 @@ def test_a_listed_client_reads_and_others_are_refused_and_told_of(config: Path, 
         assert secret.decode() not in told
         assert alice.wait(lambda _: bool(refusals(alice)))
         assert refusals(alice)[0] == f"127.0.0.1 with the key {public.decode()[:8]}..., which is not listed"
-        plain = run("tail", daemon.endpoint, "--timeout", "2")
+        plain = run_inline("tail", daemon.endpoint, "--timeout", "30")
         fails(plain, 1, "encrypted")
         # Told of in the next sum, 10 s later, or when the daemon ends.
         so_far = len(alice.of("/results"))
         assert alice.wait(lambda _: len(alice.of("/results")) > so_far + 5)
-        shown = run("keys", "list", tmp_path / "keys").stdout
+        shown = run_inline("keys", "list", tmp_path / "keys").stdout
         assert daemon.stop() == 0
     log = "\n".join(daemon.log)
     assert re.search(

@@ -82,24 +82,28 @@ def test_a_clip_plays_at_its_own_pace(tmp_path: Path, model: Path) -> None:
 def test_overload_drops_and_every_sample_balances(tmp_path: Path) -> None:
     """Live streams far beyond what the model manages: counted, fair, fresh."""
     slow = make_number_model(tmp_path / "slow.onnx", burn=40, batch=1)
-    clip = make(tmp_path / "a.mp4", Clip(frames=250))
+    clip = make(tmp_path / "a.mp4", Clip(frames=50))
     stream = {"url": str(clip), "intent": "live", "loop": True, "max_age_ms": 400}
     config = write_config(tmp_path / "c.yaml", slow, {name: dict(stream) for name in "abcd"})
     with RunningDaemon(config) as daemon, Reader(daemon.endpoint) as reader:
         samples = 0
-        deadline = time.monotonic() + 4
-        while time.monotonic() < deadline:
-            for state in daemon.streams().values():
+        deadline = time.monotonic() + 60
+        enough = False
+        while not enough or samples <= 50:
+            final = daemon.streams()
+            assert time.monotonic() < deadline, final
+            for state in final.values():
                 total = state["published"] + sum(state["dropped"].values()) + state["in_flight"]
                 assert state["decoded"] == total
                 # In a ring of two, in the worker's batch of one, and in the decoder's hand.
                 assert 0 <= state["in_flight"] <= 4
                 samples += 1
-        assert samples > 50
-        final = daemon.streams()
+            enough = all(
+                state["published"] >= 20 and state["dropped"].get("ring_full", 0) > 0
+                for state in final.values()
+            )
         assert daemon.stop() == 0
-        for name, state in final.items():
-            assert state["dropped"].get("ring_full", 0) > 0
+        for name in final:
             got = results_of(reader, name)
             seqs = [m["seq"] for m in got]
             assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
@@ -208,8 +212,8 @@ def test_what_begins_anew_in_mid_stream_is_told_and_followed(tmp_path: Path, mod
 
 
 def test_status_and_events_are_published(tmp_path: Path, model: Path) -> None:
-    clip = make(tmp_path / "a.mp4", Clip(frames=250))
-    streams = {"a": {"url": str(clip)}, "off": {"url": str(clip), "enabled": False},
+    clip = make(tmp_path / "a.mp4", Clip(frames=50))
+    streams = {"a": {"url": str(clip), "loop": True}, "off": {"url": str(clip), "enabled": False},
                "down": {"url": str(tmp_path / "none.mp4")}}  # fmt: skip
     config = write_config(tmp_path / "c.yaml", model, streams)
     with RunningDaemon(config) as daemon, Reader(daemon.endpoint) as reader:

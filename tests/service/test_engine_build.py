@@ -75,15 +75,15 @@ def test_it_serves_at_once_and_changes_the_provider_without_losing_a_frame(
     """
     streams = {"a": dict(TEST), "b": dict(TEST), "all": {"url": TEST["url"], "intent": "every"}}
     with bench(streams, floats=floats) as bench_:
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
         card.wait_for_builds(1)
         assert bench_.daemon.page("/readyz") == "ready\n"
         assert f'provider="{CPU}"' in bench_.daemon.page("/metrics")
         card.go()
         assert bench_.until(lambda: bool(bench_.daemon_events("provider_changed")))
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
         assert f'provider="{TENSORRT}"' in bench_.daemon.page("/metrics")
-        assert bench_.until(lambda: bench_.reader.of("_daemon/status")[-1]["provider"] == TENSORRT)
+        assert bench_.until(lambda: TENSORRT in bench_.statuses("provider"))
         balances(bench_)
         for state in bench_.daemon.streams().values():
             assert set(state["dropped"]) <= {"ring_full"}  # a busy machine's, of live streams
@@ -124,18 +124,18 @@ def test_an_engine_that_takes_pictures_in_another_form_drops_only_what_is_under_
     """TensorRT has no engine for the joined model: it runs the model as it is, while the CPU in front takes bytes."""
     streams = {"a": dict(TEST), "all": {"url": TEST["url"], "intent": "every"}}
     with bench(streams, floats=True) as bench_:
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
         card.wait_for_builds(1)
         card.go("no bytes")
         assert bench_.until(lambda: bool(bench_.daemon_events("provider_changed")))
-        assert all(bench_.more(name, 20) for name in streams)
+        assert bench_.all_more(streams, 20)
         balances(bench_)
         for state in bench_.daemon.streams().values():
             assert set(state["dropped"]) <= {"ring_full", "model_changed"}
         # A model with another number than the one that was exchanged for it: the pictures fit again.
         bench_.change(batch={"limit": 4})
         bench_.reload()
-        assert all(bench_.more(name, 20) for name in streams)
+        assert bench_.all_more(streams, 20)
         balances(bench_)
         assert bench_.daemon.stop() == 0
     assert len({process for process, _ in card.builds()}) == 2, "none in the process that serves"
@@ -245,7 +245,7 @@ def test_a_stream_that_is_added_meanwhile_is_served_at_once(
         assert bench_.more("b")
         card.go()
         assert bench_.until(lambda: bool(bench_.daemon_events("provider_changed")))
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
         balances(bench_)
         assert bench_.daemon.stop() == 0
     assert len(card.builds()) == 1, "the build went on"

@@ -13,6 +13,7 @@ import pytest
 
 from streamd.bus import wire
 from streamd.core.errors import StreamdError, UsageError
+from streamd.service import scrape as scraping
 from streamd.service.overview import Watch, as_json
 from streamd.service.pages import PageServer
 from streamd.service.scrape import PageStream, Reading, Scrape, Source, address_of, scrape
@@ -207,7 +208,8 @@ def test_an_error_page_and_nobody_are_told_apart() -> None:
 
 
 @pytest.mark.slow
-def test_an_answer_that_dribbles_is_given_up() -> None:
+def test_an_answer_that_dribbles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scraping, "_ANSWER_S", 0.5)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

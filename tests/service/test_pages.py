@@ -89,7 +89,7 @@ def test_more_clients_than_can_wait_send_the_first_away(server: PageServer) -> N
     with contextlib.ExitStack() as stack:
         many = [
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            for _ in range(3 * pages._VISITORS)
+            for _ in range(pages._VISITORS + 40)
         ]
         assert ask(server, "GET", "/ok")[:2] == (200, b"ok\n")
         many[0].settimeout(30)

@@ -46,7 +46,7 @@ def test_streams_come_go_and_change_and_the_others_do_not_notice(
 ) -> None:
     streams = {name: dict(TEST) for name in ("same", "gone", "stricter", "patient", "moved")}
     with bench(streams) as bench_:
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
         del streams["gone"]
         streams["stricter"]["classes"] = ["bit3"]
         streams["patient"]["timeout_s"] = 7
@@ -54,7 +54,7 @@ def test_streams_come_go_and_change_and_the_others_do_not_notice(
         streams["new"] = dict(TEST)
         bench_.change(streams=streams)
         assert bench_.reload()["detail"] == "2 added, 2 removed, 2 changed"
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
         balances(bench_)
         assert list(bench_.daemon.streams()) == list(streams)
         assert bench_.daemon.stop() == 0
@@ -175,14 +175,16 @@ def test_another_model_takes_over_between_two_batches(
     other = make_number_model(tmp_path / "other.onnx", burn=1, batch=1)
     streams = {name: dict(TEST) for name in "abc"}
     with bench(streams) as bench_:
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
+        assert bench_.until(lambda: len(bench_.statuses("model")) == 1)
         if in_place:
             shutil.copy(other, tmp_path / "fresh.onnx")
             (tmp_path / "fresh.onnx").rename(model)
         else:
             bench_.change(model={"path": str(other)})
         bench_.reload()
-        assert all(bench_.more(name) for name in streams)
+        assert bench_.all_more(streams)
+        assert bench_.until(lambda: len(bench_.statuses("model")) == 2)
         balances(bench_)
         assert bench_.daemon.stop() == 0
     assert [m["event"] for m in bench_.reader.of("_daemon/events") if m["event"].startswith("model")] == [
@@ -197,7 +199,7 @@ def test_another_model_takes_over_between_two_batches(
         numbers = [number_of(m["objects"]) for m in results]
         assert None not in numbers
         assert [m["frame"] - m["seq"] for m in results] == sorted(m["dropped"] for m in results)
-    assert {m["model"] for m in bench_.reader.of("_daemon/status")} == set(models)
+    assert bench_.statuses("model") == set(models)
 
 
 def worker_threads(bench_: Bench) -> int:

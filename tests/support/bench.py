@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class Bench:
     def daemon_events(self, event: str) -> list[dict[str, Any]]:
         return [m for m in self.reader.of("_daemon/events") if m["event"] == event]
 
+    def statuses(self, key: str) -> set[Any]:
+        """What all statuses so far say under this key; there is one each second."""
+        return {m[key] for m in self.reader.of("_daemon/status")}
+
     def events(self, stream: str) -> list[str]:
         return [m["event"] for m in self.reader.of(f"/{stream}/events") if not m.get("replay")]
 
@@ -70,8 +74,12 @@ class Bench:
 
     def more(self, stream: str, count: int = 10) -> bool:
         """Wait for so many results more."""
-        before = len(self.results(stream))
-        return self.until(lambda: len(self.results(stream)) >= before + count)
+        return self.all_more([stream], count)
+
+    def all_more(self, streams: Iterable[str], count: int = 10) -> bool:
+        """Wait until each of these has had so many more, all at the same time."""
+        wanted = {name: len(self.results(name)) + count for name in streams}
+        return self.until(lambda: all(len(self.results(name)) >= most for name, most in wanted.items()))
 
 
 def without_gaps(results: list[dict[str, Any]]) -> bool:
