@@ -14,9 +14,8 @@ NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
 
-def now_ns() -> int:
-    """Monotonic time in nanoseconds."""
-    return time.monotonic_ns()
+now_ns = time.monotonic_ns
+"""Monotonic time in nanoseconds."""
 
 
 def wall_us() -> int:

@@ -33,9 +33,11 @@ class Ending:
         """Take note of one packet of the video stream; called in the order of reading."""
         self.last_damaged = damaged
         if start_s is not None:
-            self.first_s = start_s if self.first_s is None else min(self.first_s, start_s)
             end_s = start_s + duration_s
-            self.last_s = end_s if self.last_s is None else max(self.last_s, end_s)
+            if self.first_s is None or start_s < self.first_s:
+                self.first_s = start_s
+            if self.last_s is None or end_s > self.last_s:
+                self.last_s = end_s
 
     def fault(self) -> tuple[Reason, str] | None:
         """Why the input is incomplete, as reason and words; None when nothing says so.

@@ -86,8 +86,8 @@ class PlaneViews:
             frame = self._convert(frame, name)
             full_range = full_range or name in ("gray", "rgb24")
         layout, depth = _DIRECT[name]
-        planes = tuple(_view(plane, channels) for plane, channels in zip(frame.planes, depth, strict=False))
-        return planes, layout, matrix, full_range, frame
+        planes = [_view(plane, channels) for plane, channels in zip(frame.planes, depth, strict=False)]
+        return tuple(planes), layout, matrix, full_range, frame
 
     def _convert(self, frame: VideoFrame, target: str) -> VideoFrame:
         if self._converter is None:
