@@ -24,7 +24,7 @@ import numpy as np
 import zmq
 
 from tests.support.daemon import RunningDaemon, write_config
-from tests.support.path_race import summary
+from tests.support.racing import summary
 from tests.support.zmq_reader import Reader
 
 _RATE = 15  # pictures a second of a camera

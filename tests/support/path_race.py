@@ -8,9 +8,9 @@
 own: CPU time a frame of 64x64 with a model that does nothing, offline and in a daemon, and beside it what libav and
 ONNX Runtime take for that alone. engine: pictures a second through the offline path, its source always the same
 picture in memory, against as many threads that only run the session; once with the letterbox (`path`), once with
-inputs that are taken as they lie (`prepared`). decode: clips through the path into a model that does nothing, against
-as many threads that only decode with PyAV, and as many processes of `ffmpeg -f null` where there is one. hostile: how
-long a picture takes to decode with a thread of pure Python beside it, against without. Prints JSON.
+inputs that are taken as they lie (`prepared`). decode: clips through the path into a model that does nothing, both
+ways, against as many threads that only decode with PyAV, and as many processes of `ffmpeg -f null` if there is one.
+hostile: how long a picture takes to decode with a thread of pure Python beside it, against without. Prints JSON.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ import os
 import queue
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,57 +36,20 @@ import av
 import numpy as np
 import onnx
 
-from streamd.benchmark.passes import Writing
-from streamd.core.picture import Picture
-from streamd.models.contract import Array, Placement
 from streamd.models.description import describe
 from streamd.models.detector import Detector
-from streamd.models.selection import rules_for
-from streamd.models.session import RuntimeOptions
 from streamd.pipeline.decoder import Preparer
 from streamd.pipeline.slots import ModelInput
 from streamd.service.configured import letterbox
-from streamd.service.offline import OfflineRun, Span
 from streamd.service.start import open_detector
 from streamd.sources import Source, SourceRequest, open_source
 from tests.support.clips import Clip, make
 from tests.support.daemon import write_config
+from tests.support.racing import AsItLies, Still, in_turns, offline, options, ratio, summary
 from tools.graphs.noop import noop
 from tools.graphs.planted import Planted
 
 _SWITCH_S = 0.0002  # as the daemon sets it
-
-
-def options(runs: int | None, batch: int = 8) -> RuntimeOptions:
-    return RuntimeOptions(("cpu",), True, "fp32", 0, Path(), batch, cpu_runs=runs)
-
-
-def offline(detector: Detector, clip: Path, frames: int | None = None) -> OfflineRun:
-    """A run over the clip that makes each result's line and keeps nothing."""
-    return OfflineRun(
-        detector, rules_for(detector.labels), [Writing()], Span(max_frames=frames), threading.Event()
-    )
-
-
-def in_turns(sides: dict[str, Callable[[], float]], pairs: int) -> dict[str, list[float]]:
-    """So many figures of each side; who begins, changes each time."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for pair in range(pairs):
-        for name in list(sides) if pair % 2 == 0 else reversed(list(sides)):
-            found[name].append(sides[name]())
-    return found
-
-
-def summary(figures: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(figures), 3),
-        "least": round(min(figures), 3),
-        "most": round(max(figures), 3),
-    }
-
-
-def ratio(found: dict[str, list[float]], one: str, other: str) -> dict[str, float]:
-    return summary([a / b for a, b in zip(found[one], found[other], strict=True)])
 
 
 # -- own time ------------------------------------------------------------------------------------------------
@@ -140,36 +102,6 @@ def _daemon_cpu_s(folder: Path, model: Path, clip: Path) -> float:
 
 
 # -- the engine ----------------------------------------------------------------------------------------------
-
-
-class Still:
-    """A source of one picture, again and again, in the place of an opened file."""
-
-    def __init__(self, inner: Source, picture: Picture, frames: int) -> None:
-        self._inner, self._picture, self._frames = inner, picture, frames
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def pictures(self) -> Iterator[Picture]:
-        for number in range(self._frames):
-            yield replace(self._picture, pts=number / 25, received_ns=time.monotonic_ns())
-
-    def __enter__(self) -> Still:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._inner.close()
-
-
-class AsItLies:
-    """In the place of the letterbox: the input is taken as it is, as if its pixels were those of the picture."""
-
-    def __init__(self, target: ModelInput) -> None:
-        self._letterbox = letterbox(target)
-
-    def write(self, picture: Picture, pixels: Array, previous: Placement | None) -> Placement:
-        return self._letterbox.place(picture.width, picture.height, picture.sar)
 
 
 def engine(model: Path, frames: int, pairs: int) -> dict[str, Any]:
@@ -259,20 +191,31 @@ def decode(clip: Path, streams: int, pairs: int) -> dict[str, Any]:
             for _ in range(streams):
                 detectors.put(opened.enter_context(open_detector(describe(model), options(1)))[0])
 
-            def path() -> int:
+            def path(preparer: Callable[[ModelInput], Preparer]) -> int:
                 detector = detectors.get()
-                (end,) = offline(detector, clip).run([SourceRequest(str(clip))])
+                run = offline(detector, clip)
+                run.preparer = preparer
+                (end,) = run.run([SourceRequest(str(clip))])
                 detectors.put(detector)
                 return end.frames
 
-            sides = {"path": lambda: side_by_side(path), "bare": lambda: side_by_side(bare)}
+            sides = {
+                "path": lambda: side_by_side(partial(path, letterbox)),
+                "prepared": lambda: side_by_side(partial(path, AsItLies)),
+                "bare": lambda: side_by_side(bare),
+            }
             if shutil.which("ffmpeg"):
                 sides["ffmpeg"] = lambda: side_by_side(ffmpeg)
             found = in_turns(sides, pairs)
     return {
         "streams": streams,
         **{f"{side}_fps": summary(figures) for side, figures in found.items()},
-        **{f"path_to_{side}": ratio(found, "path", side) for side in sides if side != "path"},
+        **{
+            f"{ours}_to_{side}": ratio(found, ours, side)
+            for ours in ("path", "prepared")
+            for side in sides
+            if side not in ("path", "prepared")
+        },
     }
 
 
