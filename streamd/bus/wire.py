@@ -6,6 +6,7 @@ not know. Wall times are whole microseconds since 1970.
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, Literal
 
 import msgspec
@@ -156,6 +157,10 @@ def schema_of(name: str) -> dict[str, Any]:
 def schema(message: type[Struct]) -> dict[str, Any]:
     """The JSON Schema of a message, or of anything else that is written as JSON."""
     (_, components) = msgspec.json.schema_components([message], ref_template="#/$defs/{name}")
+    for described in components.values():
+        # A docstring keeps its indentation up to Python 3.12.
+        if "description" in described:
+            described["description"] = cleandoc(described["description"])
     top = dict(components.pop(message.__name__))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -61,6 +61,7 @@ def replay(
         from streamd.bus.replay import Pace, Replay
         from streamd.cli import complain
         from streamd.service.address import bind_endpoint
+        from streamd.service.inspection import is_public
 
         try:
             address = bind_endpoint(bind, Path.cwd())
@@ -74,6 +75,11 @@ def replay(
             recording = Recording(opened, name)
             pace = Pace(None if fast else speed or 1.0, loop, wait)
             admission = None if curve is None else _admission(curve)
+            if admission is None and is_public(address):
+                complain(
+                    f"--bind {address}: anyone who reaches this address can read the recording: it is not encrypted;"
+                    " use --curve, or bind to 127.0.0.1 or ipc://"
+                )
             playing = Replay(recording, Endpoint("--bind", address), pace, stop.event, admission)
             stop.begin()
             then = "; begins when somebody subscribes" if wait else ""

@@ -82,8 +82,7 @@ def exposures(config: Config) -> list[str]:
     lines = []
     publish, listen = config.publish, config.metrics.listen
     for key, what, endpoint in (("bind", "results", publish.bind), ("frames", "pictures", publish.frames)):
-        public = endpoint is not None and endpoint.startswith("tcp://") and not _is_loopback(endpoint)
-        if public and publish.curve is None:
+        if endpoint is not None and is_public(endpoint) and publish.curve is None:
             lines.append(
                 f"publish.{key}: {endpoint}: anyone who reaches this address can read all {what}: they are not "
                 "encrypted; set publish.curve, or bind to 127.0.0.1 or ipc://"
@@ -122,6 +121,11 @@ def _known_model(model: Model) -> Iterator[str]:
 def _stream_line(stream: Stream) -> str:
     age = f", no older than {stream.max_age_ms} ms" if stream.max_age_ms else ""
     return f"stream {stream.id}: {_INTENTS[stream.intent]}{age}, from {stream.shown_url}"
+
+
+def is_public(endpoint: str) -> bool:
+    """Whether a ZeroMQ endpoint that is bound to can be reached from other machines."""
+    return endpoint.startswith("tcp://") and not _is_loopback(endpoint)
 
 
 def _is_loopback(address: str) -> bool:

@@ -188,6 +188,15 @@ def taken() -> Iterator[str]:
         yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.parametrize(("bind", "warned"), [("tcp://0.0.0.0:0", True), ("tcp://127.0.0.1:0", False)])
+def test_an_endpoint_that_others_reach_is_warned_of(tmp_path: Path, bind: str, warned: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(recording_of(PARTS))
+    done = run_inline("replay", path, "--bind", bind, "--no-wait", "--fast")
+    assert done.returncode == 0
+    assert ("anyone who reaches this address can read the recording" in done.stderr) == warned
+
+
 def test_what_replay_refuses(tmp_path: Path, taken: str) -> None:
     good = tmp_path / "good.jsonl"
     good.write_bytes(recording_of(PARTS))

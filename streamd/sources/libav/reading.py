@@ -249,9 +249,7 @@ class LibavSource(Closing):
                 raise SourceError(Reason.CODEC, f"{name}: no decoder for it: {plain(error)}") from error
             failed, frames = True, []
         self.damaged += failed
-        damaged = failed
-        for frame in frames:
-            damaged = damaged or frame.is_corrupt
+        damaged = failed or any(frame.is_corrupt for frame in frames)
         if packet is None:
             self._ending.last_damaged |= damaged
         else:
