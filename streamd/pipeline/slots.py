@@ -16,7 +16,6 @@ from streamd.models.device import Device
 from streamd.models.memory import DeviceArray
 
 _FEW = 8  # enough to hide the jitter of a decoder
-_MANY = 64
 _SMALL_BYTES = 4 << 20  # of inputs so small that more than a few may wait
 
 
@@ -31,13 +30,13 @@ class ModelInput:
     """The GPU from whose memory the model takes pictures as well; None: from host memory alone."""
 
 
-def unhurried(shape: InputShape) -> int:
+def unhurried(shape: InputShape, most: int = 64) -> int:
     """How many pictures of this shape may wait where none grows old: more of them when they are small.
 
     Threads that take turns every few frames hand the interpreter's lock, and each other's caches, over as often.
     """
     many = _SMALL_BYTES // (math.prod(shape.picture) * shape.dtype.itemsize)
-    return min(max(_FEW, many), _MANY)
+    return min(max(_FEW, many), most)
 
 
 class Slot:

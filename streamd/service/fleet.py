@@ -17,11 +17,11 @@ from streamd.models.session import RuntimeOptions
 from streamd.pipeline.keeping import Keeping
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ring import Rings
-from streamd.pipeline.slots import ModelInput, SlotPool, unhurried
+from streamd.pipeline.slots import ModelInput, SlotPool
 from streamd.pipeline.worker import Worker
 from streamd.service.config import Stream as StreamConfig
 from streamd.service.configured import rules_of
-from streamd.service.streams import Announce, Stream
+from streamd.service.streams import Announce, Stream, fast_ring
 
 _LIVE_RING = 2  # one that waits and one that arrives: more would only be older
 _EVERY_RING = 4
@@ -243,7 +243,7 @@ def _ring_size(config: StreamConfig) -> int:
 
 def _most_waiting(model: RunningModel, config: StreamConfig) -> int:
     """In the ring, which is larger for a file that is read as fast as it goes (`Stream`)."""
-    return max(_ring_size(config), unhurried(model.detector.input) if config.pace == "fast" else 0)
+    return max(_ring_size(config), fast_ring(model.detector.input) if config.pace == "fast" else 0)
 
 
 def _slots_wanted(model: RunningModel, config: StreamConfig) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from loguru import logger
@@ -12,6 +10,7 @@ from loguru import logger
 from streamd.core.errors import Reason, SourceError
 from streamd.core.histograms import StageTimes
 from streamd.core.timing import NS_PER_S, now_ns
+from streamd.models.contract import InputShape
 from streamd.pipeline.decoder import EveryPicture, Feed, MediaPace, RateLimit, Selection
 from streamd.pipeline.lane import Lane
 from streamd.pipeline.ledger import Drop
@@ -21,9 +20,10 @@ from streamd.service.backoff import Backoff
 from streamd.service.changes import Changes
 from streamd.service.config import Stream as StreamConfig
 from streamd.service.configured import device_letterbox, letterbox, request_of
+from streamd.service.standing import Reception, Standing, State
 from streamd.sources import Source, open_source
 
-State = Literal["connecting", "live", "stalled", "lost", "ended", "removed"]
+_FAST_RING = 16
 _STALLED_S = 2.0
 _STALLED_INTERVALS = 5
 _RATE_OF_UNKNOWN = 25.0
@@ -38,31 +38,9 @@ class Announce(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a stream stands: one reading for status, metrics and health."""
-
-    state: State
-    reason: Reason | None
-    since_ns: int
-    detail: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reception:
-    """What never came to a decoded frame: packets that the network lost, and pictures left out, by reason."""
-
-    lost_packets: int = 0
-    undecoded: Mapping[str, int] = field(default_factory=dict)
-
-    def with_(self, source: Source) -> Reception:
-        """These and those of one more source."""
-        more = source.undecoded
-        undecoded = {
-            reason: self.undecoded.get(reason, 0) + more.get(reason, 0)
-            for reason in self.undecoded.keys() | more.keys()
-        }
-        return Reception(self.lost_packets + source.lost_packets, undecoded)
+def fast_ring(shape: InputShape) -> int:
+    """How many frames of a file that is read as fast as it goes may wait, with their pictures if these are wanted."""
+    return unhurried(shape, _FAST_RING)
 
 
 class Stream:
@@ -254,7 +232,7 @@ class Stream:
         paced = not source.live and self.config.pace == "media"
         self.lane.urgent = source.live or paced
         grows_old = self.lane.urgent or self.lane.live
-        self._ring.resize(self._ring_size if grows_old else unhurried(self.lane.slots.target.shape))
+        self._ring.resize(self._ring_size if grows_old else fast_ring(self.lane.slots.target.shape))
         pace = MediaPace() if paced else None
         return Feed(
             self.lane, self._ring, letterbox, self._selection(), source.clock, pace, there=device_letterbox
