@@ -42,7 +42,7 @@ def test_decoding_and_a_hostile_thread(tmp_path: Path) -> None:
 
 def test_a_daemons_start_and_overload(tmp_path: Path) -> None:
     clip = make(tmp_path / "a.mp4", Clip(frames=50))
-    model = make_number_model(tmp_path / "m.onnx", burn=40, batch=1)
+    model = make_number_model(tmp_path / "m.onnx", burn=120, batch=1)
     begun = race("tests.support.daemon_race", "start", model, clip, "--starts", "1")
     assert begun["first_result_s"]["median"] > 0
     assert begun["seq"] == 0
