@@ -53,7 +53,7 @@ _OF_THE_SYSTEM = {
     "jupyter": "tests/examples run the notebook",
     "uv": "uv is not among what tests need",
     "hatch": "its scripts are compared with pyproject.toml below",
-    "pre-commit": "its hooks are compared with what is installed in tests/packaging",
+    "pre-commit": "tests/packaging/test_hooks.py runs its hooks",
     "ulimit": "the reader's shell",
     "ss": "the reader's sockets",
     "timedatectl": "the reader's clock",
