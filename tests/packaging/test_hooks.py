@@ -69,6 +69,7 @@ def test_what_is_committed_passes(checkout: Path) -> None:
     assert done.stdout.count("Passed") >= 9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "content", "hook"),
     [
