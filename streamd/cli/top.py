@@ -15,6 +15,7 @@ from streamd.core.errors import StreamdError, UsageError
 
 _ASK = "is a daemon running, and does its publish.bind say the same?"
 _METRICS_PORT = 9560
+_PATIENCE_S = 10.0  # a script must not wait for ever for a daemon that is down
 _WIDE = 500
 
 
@@ -35,7 +36,8 @@ def top(
 ) -> None:
     """Show a running daemon live: its streams, their rates, ages, stage times, drops and what was lost on the bus.
 
-    Keys: s sorts by another column, q quits. Waits for a daemon that is not there, and shows that it has gone.
+    Keys: s sorts by another column, q quits. Waits for a daemon that is not there, and shows that it has gone; with
+    --once no longer than 10 s, unless --timeout says otherwise.
 
     Example: streamd top tcp://10.0.0.5:5560
     """
@@ -45,7 +47,7 @@ def top(
         raise UsageError("top needs a terminal (ssh -t gives one); --once prints one table anywhere")
     at = metrics if metrics is not None else _beside(endpoint)
     if once:
-        _once(endpoint, at, timeout, keys, server_key, json)
+        _once(endpoint, at, _PATIENCE_S if timeout is None else timeout, keys, server_key, json)
     else:
         _live(endpoint, at, timeout, keys, server_key)
 
@@ -65,7 +67,7 @@ def _beside(endpoint: str) -> str | None:
 def _once(
     endpoint: str,
     at: str | None,
-    timeout: float | None,
+    timeout: float,
     keys: Path | None,
     server_key: Path | None,
     json: bool,

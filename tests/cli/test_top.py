@@ -250,6 +250,15 @@ def test_once_is_plain_text_in_a_pipe(bus: Bench) -> None:
     assert not any(line.endswith(" ") for line in lines)
 
 
+@pytest.mark.long
+def test_once_gives_up_by_itself() -> None:
+    done = run_inline("top", "tcp://127.0.0.1:1", "--once")
+    assert (done.returncode, done.stdout) == (1, "")
+    waiting, given_up = done.stderr.splitlines()
+    assert "waiting" in waiting
+    assert "no status within 10 s; is a daemon running" in given_up
+
+
 def test_once_as_json(bus: Bench) -> None:
     done = run_inline("top", bus.endpoint, "--once", "--json", "--metrics", "127.0.0.1:1")
     told = json.loads(done.stdout)
