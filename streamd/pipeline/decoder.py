@@ -14,6 +14,7 @@ from streamd.models.memory import DeviceArray
 from streamd.pipeline.lane import Clock, Frame, Lane
 from streamd.pipeline.ledger import Drop
 from streamd.pipeline.ring import Ring
+from streamd.pipeline.shifts import Shift
 from streamd.pipeline.slots import ModelInput, Slot
 
 
@@ -112,6 +113,8 @@ class Feed:
     """When the last picture was received (monotonic); read by the watchdog."""
     there: Callable[[ModelInput], DevicePreparer | None] = lambda target: None
     """Makes what prepares pictures that a GPU has decoded; None: they are fetched, and prepared like others."""
+    shift: Shift | None = None
+    """What the decoder is in while it works, if nothing but a full ring ever holds it up."""
     waits_for_room: bool = False
     """Whether the decoder is held up by a full ring, not by its source; read by the watchdog."""
     _prepare: tuple[ModelInput, Preparer, DevicePreparer | None] | None = None
@@ -185,9 +188,21 @@ class Feed:
 
     def _put_when_there_is_room(self, frame: Frame) -> None:
         self.waits_for_room = True
-        self.ring.put_wait_for_room(frame)
+        if self.shift is None:
+            self.ring.put_wait_for_room(frame)
+        else:
+            self._put_in_shifts(frame, self.shift)
         self.last_picture_ns = now_ns()  # the source was not listened to: its silence begins now
         self.waits_for_room = False
+
+    def _put_in_shifts(self, frame: Frame, shift: Shift) -> None:
+        if self.ring.is_full():
+            shift.end()
+            self.ring.put_wait_for_room(frame)
+            shift.begin()
+        else:
+            self.ring.put_wait_for_room(frame)
+            shift.go_on()
 
 
 def _written(picture: Picture, slot: Slot, prepare: Preparer, there: DevicePreparer | None) -> Placement:

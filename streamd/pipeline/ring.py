@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from streamd.pipeline.lane import Frame, Lane
 from streamd.pipeline.ledger import Drop
+from streamd.pipeline.shifts import Shifts
 from streamd.pipeline.turnstile import Turnstiles
 
 GATHER_S = 0.005
@@ -61,7 +62,7 @@ class Ring:
         """Add a frame; blocks while the ring is full. Dropped (`shutdown`, `removed`) when the ring is closed."""
         rings = self._rings
         with self._lock:
-            full = self._is_full()
+            full = self.is_full()
             wakes = rings._rouse() if full else self._add_unless_closed(frame)
             refused = self._closed
         if full:
@@ -96,7 +97,7 @@ class Ring:
         return enough and rings._rouse()
 
     def _wait_for_room(self) -> None:
-        if self._is_full():
+        if self.is_full():
             # Once it sleeps it is woken when half of the ring is free, not for every single frame; or when the worker
             # would sleep.
             full = self._rings._full
@@ -107,7 +108,8 @@ class Ring:
     def _add_unless_closed(self, frame: Frame) -> bool:
         return not self._closed and self._add(frame)
 
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether `put_wait_for_room` would block. For its decoder, needs no lock."""
         return len(self._frames) >= self._capacity and not self._closed
 
     def _has_much_room(self) -> bool:
@@ -140,6 +142,7 @@ class Rings:
     """All rings, and the worker's fair view of them. One thread at a time may `take`."""
 
     def __init__(self) -> None:
+        self.shifts = Shifts()  # for decoders of files that are read as fast as they go
         self._lock = threading.Lock()  # guards every ring and the fields below, but the tokens
         self._rings: set[Ring] = set()
         self._turnstiles = Turnstiles()

@@ -227,6 +227,7 @@ class _Passage:
                 feed = Feed(self._lane, self._ring, owner.preparer, selection, source.clock)
                 for picture in source.pictures():
                     feed.accept(picture, stop)
+                    del picture  # libav decodes the next one where it lay, if nothing is predicted from it
                     if selection.over() or stop.is_set():
                         break
         except SourceError as error:

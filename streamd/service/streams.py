@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Literal, Protocol
 
 from loguru import logger
@@ -22,6 +23,7 @@ from streamd.service.config import Stream as StreamConfig
 from streamd.service.configured import device_letterbox, letterbox, request_of
 from streamd.service.standing import Reception, Standing, State
 from streamd.sources import Source, open_source
+from streamd.sources.source import Kind
 
 _FAST_RING = 16
 _STALLED_S = 2.0
@@ -201,24 +203,30 @@ class Stream:
                 source.thinning.max_fps = self.config.max_fps
             self._changes.begin(source.codec, live=source.live and live)
             try:
-                for picture in source.pictures():
-                    if not self._live_since_ns:
-                        self._live_since_ns = now_ns()
-                        shape = f"{picture.width}x{picture.height} {source.codec}"
-                        if not self._plays_again:
-                            self._enter("live", None, shape)
-                    change = self._changes.seen(picture)
-                    if change is not None:
-                        self._reset(*change)
-                    feed.accept(picture, stop)
-                    for note in source.notes[told:]:
-                        told += 1
-                        logger.warning("{}: {}", config.id, note)
-                    if stop.is_set():
-                        return
+                with feed.shift or nullcontext():
+                    self._play(source, feed, told, stop)
             finally:
                 self._feed = None
                 self._received = (self.reception(), None)
+
+    def _play(self, source: Source, feed: Feed, told: int, stop: threading.Event) -> None:
+        """Feed every picture of the source; `told`: so many of its notes are in the log already."""
+        for picture in source.pictures():
+            if not self._live_since_ns:
+                self._live_since_ns = now_ns()
+                shape = f"{picture.width}x{picture.height} {source.codec}"
+                if not self._plays_again:
+                    self._enter("live", None, shape)
+            change = self._changes.seen(picture)
+            if change is not None:
+                self._reset(*change)
+            feed.accept(picture, stop)
+            del picture  # libav decodes the next one where it lay, if nothing is predicted from it
+            for note in source.notes[told:]:
+                told += 1
+                logger.warning("{}: {}", self.config.id, note)
+            if stop.is_set():
+                return
 
     def _reset(self, reason: Reason, detail: str) -> None:
         """Something began anew in mid-stream: told before the first frame that is of it."""
@@ -232,10 +240,19 @@ class Stream:
         paced = not source.live and self.config.pace == "media"
         self.lane.urgent = source.live or paced
         grows_old = self.lane.urgent or self.lane.live
-        self._ring.resize(self._ring_size if grows_old else fast_ring(self.lane.slots.target.shape))
-        pace = MediaPace() if paced else None
+        target = self.lane.slots.target
+        self._ring.resize(self._ring_size if grows_old else fast_ring(target.shape))
+        # Who may wait for a network, or for a GPU that decodes, takes no core meanwhile.
+        in_shifts = not grows_old and self.config.kind is Kind.FILE and target.device is None
         return Feed(
-            self.lane, self._ring, letterbox, self._selection(), source.clock, pace, there=device_letterbox
+            self.lane,
+            self._ring,
+            letterbox,
+            self._selection(),
+            source.clock,
+            MediaPace() if paced else None,
+            there=device_letterbox,
+            shift=self._rings.shifts.next() if in_shifts else None,
         )
 
     def _selection(self) -> Selection:

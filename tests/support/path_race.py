@@ -2,14 +2,12 @@
 
     python -m tests.support.path_race own
     python -m tests.support.path_race engine MODEL.onnx
-    python -m tests.support.path_race decode CLIP.mp4 --streams 8
     python -m tests.support.path_race hostile CLIP.mp4
 
 own: CPU time a frame of 64x64 with a model that does nothing, offline and in a daemon, and beside it what libav and
 ONNX Runtime take for that alone. engine: pictures a second through the offline path, its source always the same
 picture in memory, against as many threads that only run the session; once with the letterbox (`path`), once with
-inputs that are taken as they lie (`prepared`). decode: clips through the path into a model that does nothing, both
-ways, against as many threads that only decode with PyAV, and as many processes of `ffmpeg -f null` if there is one.
+inputs that are taken as they lie (`prepared`).
 hostile: how long a picture takes to decode with a thread of pure Python beside it, against without. Prints JSON.
 """
 
@@ -18,17 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +31,6 @@ import numpy as np
 import onnx
 
 from streamd.models.description import describe
-from streamd.models.detector import Detector
 from streamd.pipeline.decoder import Preparer
 from streamd.pipeline.slots import ModelInput
 from streamd.service.configured import letterbox
@@ -154,71 +147,6 @@ def engine(model: Path, frames: int, pairs: int) -> dict[str, Any]:
         }
 
 
-# -- decoding ------------------------------------------------------------------------------------------------
-
-
-def decode(clip: Path, streams: int, pairs: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as name:
-        model = Path(name) / "noop.onnx"
-        onnx.save(noop(Planted(3)), model)
-
-        def side_by_side(target: Callable[[], int]) -> float:
-            counts: list[int] = []
-            threads = [threading.Thread(target=lambda: counts.append(target())) for _ in range(streams)]
-            started = time.perf_counter()
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert len(counts) == streams
-            return sum(counts) / (time.perf_counter() - started)
-
-        def bare() -> int:
-            with av.open(str(clip)) as container:
-                container.streams.video[0].codec_context.thread_count = 1
-                return sum(1 for _ in container.decode(video=0))
-
-        frames = bare()
-
-        def ffmpeg() -> int:
-            command = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(clip), "-f", "null", "-"]
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-            return frames
-
-        with ExitStack() as opened:
-            # Each run has a worker of its own, so each needs a detector of its own.
-            detectors: queue.SimpleQueue[Detector] = queue.SimpleQueue()
-            for _ in range(streams):
-                detectors.put(opened.enter_context(open_detector(describe(model), options(1)))[0])
-
-            def path(preparer: Callable[[ModelInput], Preparer]) -> int:
-                detector = detectors.get()
-                run = offline(detector, clip)
-                run.preparer = preparer
-                (end,) = run.run([SourceRequest(str(clip))])
-                detectors.put(detector)
-                return end.frames
-
-            sides = {
-                "path": lambda: side_by_side(partial(path, letterbox)),
-                "prepared": lambda: side_by_side(partial(path, AsItLies)),
-                "bare": lambda: side_by_side(bare),
-            }
-            if shutil.which("ffmpeg"):
-                sides["ffmpeg"] = lambda: side_by_side(ffmpeg)
-            found = in_turns(sides, pairs)
-    return {
-        "streams": streams,
-        **{f"{side}_fps": summary(figures) for side, figures in found.items()},
-        **{
-            f"{ours}_to_{side}": ratio(found, ours, side)
-            for ours in ("path", "prepared")
-            for side in sides
-            if side not in ("path", "prepared")
-        },
-    }
-
-
 # -- a hostile thread ----------------------------------------------------------------------------------------
 
 
@@ -272,11 +200,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["own", "engine", "decode", "hostile"])
+    parser.add_argument("what", choices=["own", "engine", "hostile"])
     parser.add_argument("path", type=Path, nargs="?")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--frames", type=int, default=None)
-    parser.add_argument("--streams", type=int, default=8)
     chosen = parser.parse_args()
     if chosen.path is None and chosen.what != "own":
         parser.error(f"{chosen.what} needs a file")
@@ -284,7 +211,6 @@ def main() -> None:
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "own": lambda: own(chosen.frames or 10_000, chosen.pairs),
         "engine": lambda: engine(chosen.path, chosen.frames or 300, chosen.pairs),
-        "decode": lambda: decode(chosen.path, chosen.streams, chosen.pairs),
         "hostile": lambda: hostile(chosen.path, chosen.pairs),
     }
     print(

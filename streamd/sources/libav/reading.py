@@ -166,6 +166,7 @@ class LibavSource(Closing):
                 picture = self._picture(frame, arrival)
                 if picture is not None:
                     yield picture
+                del frame, picture
             del frames
         if self._stop.is_set() or self._closed:
             return
