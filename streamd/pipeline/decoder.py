@@ -188,21 +188,14 @@ class Feed:
 
     def _put_when_there_is_room(self, frame: Frame) -> None:
         self.waits_for_room = True
-        if self.shift is None:
+        if self.shift is not None and self.ring.is_full():
+            self.shift.end()
             self.ring.put_wait_for_room(frame)
+            self.shift.begin()
         else:
-            self._put_in_shifts(frame, self.shift)
+            self.ring.put_wait_for_room(frame)
         self.last_picture_ns = now_ns()  # the source was not listened to: its silence begins now
         self.waits_for_room = False
-
-    def _put_in_shifts(self, frame: Frame, shift: Shift) -> None:
-        if self.ring.is_full():
-            shift.end()
-            self.ring.put_wait_for_room(frame)
-            shift.begin()
-        else:
-            self.ring.put_wait_for_room(frame)
-            shift.go_on()
 
 
 def _written(picture: Picture, slot: Slot, prepare: Preparer, there: DevicePreparer | None) -> Placement:

@@ -227,6 +227,8 @@ class Stream:
                 logger.warning("{}: {}", self.config.id, note)
             if stop.is_set():
                 return
+            if feed.shift is not None:
+                feed.shift.go_on()
 
     def _reset(self, reason: Reason, detail: str) -> None:
         """Something began anew in mid-stream: told before the first frame that is of it."""

@@ -48,3 +48,19 @@ def test_those_that_are_played_once_come_whole_and_a_missing_one_disturbs_none(t
     with RunningDaemon(write_config(tmp_path / "c.yaml", model, streams)) as daemon:
         until(lambda: _results(daemon) == [120.0] * _FILES)
         assert daemon.stop() == 0
+
+
+def test_those_whose_pictures_are_not_wanted_make_way_as_well(tmp_path: Path) -> None:
+    clip = make(tmp_path / "a.mp4", Clip(width=160, height=128, frames=6000, gop=250))
+    model = make_number_model(tmp_path / "m.onnx")
+    entry = {"url": str(clip), "pace": "fast", "max_fps": 0.001}
+    config = write_config(tmp_path / "c.yaml", model, {f"s{number}": entry for number in range(_FILES)})
+
+    def decoded(daemon: RunningDaemon) -> list[float]:
+        return [metric(daemon, "streamd_frames_decoded_total", f"s{number}") for number in range(_FILES)]
+
+    with RunningDaemon(config) as daemon:
+        until(lambda: sum(decoded(daemon)) > 500 * _FILES)  # long before one of them ends
+        found = decoded(daemon)
+        assert min(found) > max(found) / 3
+        assert daemon.stop() == 0
