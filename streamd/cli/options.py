@@ -35,6 +35,8 @@ ProviderName: TypeAlias = Annotated[
     str | None,
     typer.Option("--provider", help="tensorrt, cuda or cpu, and no other; else the best that runs."),
 ]
+ONCE_PATIENCE_S = 10.0
+"""So long `--once` waits unless told otherwise: a script must not wait for ever for a daemon that is down."""
 Timeout: TypeAlias = Annotated[
     float | None,
     typer.Option("--timeout", min=0, max=1e6, metavar="S", help="Give up after S seconds without a message."),

@@ -15,7 +15,6 @@ from streamd.core.errors import StreamdError, UsageError
 
 _ASK = "is a daemon running, and does its publish.bind say the same?"
 _METRICS_PORT = 9560
-_PATIENCE_S = 10.0  # a script must not wait for ever for a daemon that is down
 _WIDE = 500
 
 
@@ -47,7 +46,7 @@ def top(
         raise UsageError("top needs a terminal (ssh -t gives one); --once prints one table anywhere")
     at = metrics if metrics is not None else _beside(endpoint)
     if once:
-        _once(endpoint, at, _PATIENCE_S if timeout is None else timeout, keys, server_key, json)
+        _once(endpoint, at, options.ONCE_PATIENCE_S if timeout is None else timeout, keys, server_key, json)
     else:
         _live(endpoint, at, timeout, keys, server_key)
 

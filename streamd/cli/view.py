@@ -44,12 +44,14 @@ def view(
     """Save what a daemon sees, boxes drawn in: the newest picture of each stream in FOLDER/STREAM.jpg.
 
     Each new picture takes the place of the one before it, whole at any moment, until Ctrl-C. The daemon sends
-    pictures when publish.frames is set.
+    pictures when publish.frames is set. With --once it waits no longer than 10 s for the first one, unless --timeout
+    says otherwise.
 
     Example: streamd view --once --stream gate --out gate.jpg
     """
     if once and count is not None:
         raise UsageError("--once and --count: choose one of the two")
+    patience_s = options.ONCE_PATIENCE_S if once and timeout is None else timeout
     with Stop() as stop:
         import time
 
@@ -65,7 +67,7 @@ def view(
             raise UsageError(f"--png: {out} says otherwise; leave one of the two out")
         with pictures(endpoint, stream=stream, keys=keys, server_key=server_key) as feed:
             ask = "is publish.frames set, and the same? Pictures come from there, not from publish.bind"
-            listening = Listening(endpoint, stop.event, timeout, "picture", ask)
+            listening = Listening(endpoint, stop.event, patience_s, "picture", ask)
             stop.begin()
             written, seen = 0, set[str]()
             first_s: float | None = None

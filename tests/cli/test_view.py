@@ -155,6 +155,16 @@ def test_what_view_refuses(tmp_path: Path) -> None:
     fails(done, 1, "no picture within 0.5 s", "publish.frames")
 
 
+@pytest.mark.parametrize("verb", [("view", "--out"), ("top",)])
+def test_once_waits_no_longer_than_a_script_can(
+    verb: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamd.cli.options.ONCE_PATIENCE_S", 0.4)
+    command, *out = verb
+    done = run_inline(command, "tcp://127.0.0.1:1", "--once", *out, *([tmp_path] if out else []))
+    fails(done, 1, "within 0.4 s")
+
+
 def test_boxes_that_do_not_lie_in_the_picture_are_drawn_as_far_as_they_do() -> None:
     far = [wire.Object(10**15, "person", 0.5, (-1e308, -5.0, 1e308, 1e300), [(1e308, -1e308)])]
     file = annotate(jpeg(), far, ".png")
